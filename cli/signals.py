@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
+from registry import loaded
 from util.errors import Stopped
 
 BATCH_TIMEOUT_S = 5.0  # seconds that a stopping run still waits for a batch
@@ -24,20 +25,28 @@ class _NoBatch(BaseException):
 class StopRequest:
     """Records a signal that asks the run to end; the training loop checks `signal` after each step.
 
+    Several processes agree on `signal` in each step, so that all end after the same one.
+
     `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. It records none
     if not `listens`, and outside the main thread, where Python delivers no signals.
     """
 
     def __init__(self, listens: bool = True) -> None:
         self.listens = listens
-        self.signal = 0
+        self.noted = 0  # the signal that this process got
         self.waiting = False
         self._former: dict[int, _Handler] = {}
         self._former_timer: tuple[float, float] | None = None
 
+    @property
+    def signal(self) -> int:
+        """The signal that asks the run to end; 0 for none."""
+        several = sys.modules.get(f"{loaded.PREFIX}util.ranks")  # it needs torch
+        return several.agree("stop", self.noted) if several else self.noted
+
     def __enter__(self) -> "StopRequest":
         if self.listens and is_main_thread():
-            self.signal = _early_signal
+            self.noted = _early_signal
             for number in _stop_signals():
                 # a SIGHUP that nohup or the shell ignores stays ignored
                 if signal.Signals(number).name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
@@ -82,12 +91,12 @@ class StopRequest:
                     return
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.signal == signal.SIGINT:
+        if number == signal.SIGINT and self.noted == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = number
+        self.noted = number
         if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for a worker killed by this signal
             self._install(signal.SIGCHLD, signal.SIG_DFL)
-        if self.waiting:
+        if self.waiting and self.signal:
             self._set_alarm()
         if number == signal.SIGINT:
             with contextlib.suppress(OSError):  # the reader may be gone: tee gets the same Ctrl-C

@@ -3,6 +3,7 @@
 import numpy as np
 
 from data.base import BaseDataset, Sample
+from data.decoding.cielab import rgb_to_lab
 from data.decoding.raster import to_array
 from data.fitting import naming_models
 from data.label_maps import sample_files
@@ -10,7 +11,6 @@ from data.listing import layouts
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.pair_sizes import twice_as_wide
-from util.cielab import rgb_to_lab
 from util.errors import DataError, OptionError
 
 GREY_REMEDY = "give images in colour"

@@ -15,6 +15,7 @@ from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
 from data.fitting import naming_models
 from data.listing import manifest
+from data.listing.class_names import describe_classes, select_classes, shorten
 from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
     PHASE_FOLDERS,
@@ -30,7 +31,6 @@ from data.listing.layouts import list_images, select_split, unused_split_notes
 from data.listing.paths import Paths, has_image_extension
 from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
-from util.class_names import describe_classes, select_classes, shorten
 from util.errors import DataError, count_text, raise_if_any
 
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8

@@ -16,6 +16,7 @@ from metrics.history import Report
 from options.effects import requested_displays
 from registry.attribution import plugin_line
 from registry.lookup import find
+from util import ranks
 from util.errors import print_line, printable
 from util.progress import Progress
 
@@ -150,6 +151,8 @@ def error_text(problem: BaseException) -> str:
 
 def make_display(o: Any, folder: Path) -> Display:
     """Return a Display of the loss log, the requested displays and the watchdog."""
+    if ranks.rank():  # process 0 alone shows
+        return Display([])
     display = Display([LossLog(o, folder)])
     for name in requested_displays(o):
         display.add(name, partial(find("display", name), o, folder))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from serialization.download.http_deadline import DeadlineResponse
 from util.errors import printable
-from util.http_deadline import DeadlineResponse
 
 MAX_RESPONSE_BYTES = 4096  # maximum bytes read from a response
 DEFAULT_PORT = 8097  # of visdom

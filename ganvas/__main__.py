@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     present = [name for name in (*SCRIPTS, *WORDS) if is_present(name)]
     # after the path is known
     from cli.main import run_command, run_script
-    from options.parse import answer_help
+    from options.parse import answer_help, parse
     from util.errors import print_line
     from util.spelling import name_hint
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if command in ("train", "test", *WORDS):
         name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)
-        return run_script(name, words, answer_help)
+        return run_script(name, words, answer_help, parse)
     sys.argv[0] = command
     return run_command(importlib.import_module(ROOMS + SCRIPTS[command]).main, words)
 

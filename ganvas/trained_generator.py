@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from data.decoding.header_check import count_unused_frames
+from data.listing.class_names import select_classes
 from data.listing.inputs import given_names
 from data.listing.memory import memory_folder
 from data.loading.loader import SeededDataset
@@ -38,7 +39,6 @@ from registry.lookup import find
 from serialization.weight_files import file_prefix
 from training.optim import inference_networks
 from util import malloc
-from util.class_names import select_classes
 from util.device import select_device
 from util.errors import DataError, OptionError, UserError
 from util.seeding import seed_everything

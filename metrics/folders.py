@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, zip_longest
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -16,6 +17,8 @@ from data.decoding.raster import to_array
 from data.listing.files import is_folder, list_files
 from data.pair_sizes import fits_pair, proportions
 from metrics.evaluation import Evaluation
+from serialization import exchange
+from util import ranks
 from util.errors import DataError, count_text
 from util.size import Size
 from util.value_range import FULL_RANGES, ValueRange
@@ -114,7 +117,7 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
         if any(alone):
             notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
         pairs, sizes = _only(evaluation, evaluation.paired), []
-        for name in common:
+        for name in common[ranks.rank() :: ranks.world_size()]:
             target, made = (read_image(side.files[name]) for side in (real, fake))
             sizes.append((_size(target), _size(made)))
             if target.shape != made.shape and not size:
@@ -124,30 +127,44 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
                 raise DataError("image", fake.files[name], why, remedy)
             target, made = (resize(image, size) if size else image for image in (target, made))
             pairs.update(target, made, names=[name])
+        sizes = _all_sizes(sizes)
         notes += _proportion_notes(real, fake, [(t, m) for t, m in sizes if not _has_proportions(t, [m])])
     sets = [name for name in evaluation.metrics if name not in evaluation.paired]
     if sets:
         notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
+    _merge_processes(evaluation)
     return list(dict.fromkeys(notes))
+
+
+def _merge_processes(evaluation: Evaluation) -> None:
+    """Let the evaluation of process 0 hold what all processes have collected."""
+    if ranks.world_size() == 1:
+        return
+    if parts := exchange.gather({"rows": evaluation.partial(), "values": evaluation.values}):
+        evaluation.merge([part["rows"] for part in parts])
+        for part in parts:
+            evaluation.values |= part["values"]
 
 
 def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tuple[int, int] | None) -> list[str]:
     notes: list[str] = []
     sizes: dict[Size, None] = {}
-    for images, labels in _batches(fake):
+    for is_own, images, labels in _batches(fake):
         sizes[_size(images)] = None
-        evaluation.update(None, resize(images, size) if size else images, labels)
+        if is_own:
+            evaluation.update(None, resize(images, size) if size else images, labels)
     target = size or (next(iter(sizes)) if len(sizes) == 1 else None)
     if len(sizes) > 1 and not size:
         notes.append(f"generated images have {len(sizes)} sizes; --size WxH makes them and the real ones alike")
     resized, others = 0, []
-    for images, labels in _batches(real):
+    for is_own, images, labels in _batches(real):
         if not _has_proportions(_size(images), sizes):
             others += [(_size(images), next(iter(sizes)))] * len(images)
         if target and (images.shape[3], images.shape[2]) != target:
             resized += 0 if size else len(images)
             images = resize(images, target)
-        evaluation.update(images, None, labels)
+        if is_own:
+            evaluation.update(images, None, labels)
     if resized and target:
         what = f"{count_text(resized, 'real image')} of {len(real)} resized to {target[0]}x{target[1]}"
         notes.append(f"{what}, the size of the generated ones")
@@ -156,6 +173,13 @@ def _evaluate_sets(evaluation: Evaluation, real: Images, fake: Images, size: tup
 
 def _size(images: Tensor) -> Size:
     return Size(images.shape[3], images.shape[2])
+
+
+def _all_sizes(own: Sequence[tuple[Size, Size]]) -> list[tuple[Size, Size]]:
+    """Return in process 0 the sizes of the pairs of all processes, in the order of the pairs; [] in the others."""
+    each = exchange.gather([(target.width, target.height, made.width, made.height) for target, made in own])
+    rows = [row for turn in zip_longest(*each) for row in turn if row]
+    return [(Size(*row[:2]), Size(*row[2:])) for row in rows]
 
 
 def _has_proportions(size: Size, others: Iterable[Size]) -> bool:
@@ -189,14 +213,18 @@ def _joined_hint(real: Images, fake: Images, sizes: Sequence[tuple[Size, Size]])
     return f"if {real.folder} holds pairs A|B, give --real {where}"
 
 
-def _batches(side: Images) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes."""
+def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
+    """Yield images of one size, (N, 3, H, W) in [-1, 1], with the numbers of their classes.
+
+    Of several processes each measures its own of these batches, which are those of one process.
+    """
     held: list[Tensor] = []
     names: list[str] = []
+    numbers = count()
 
-    def batch() -> tuple[Tensor, Tensor | None]:
+    def batch() -> tuple[bool, Tensor, Tensor | None]:
         labels = torch.tensor([side.labels[name] for name in names]) if side.labels else None
-        return torch.cat(held), labels
+        return next(numbers) % ranks.world_size() == ranks.rank(), torch.cat(held), labels
 
     for name, path in side.files.items():
         image = read_image(path)

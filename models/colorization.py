@@ -2,8 +2,8 @@
 
 import torch
 
+from data.decoding.cielab import lab_to_rgb
 from models.pix2pix import Pix2Pix
-from util.cielab import lab_to_rgb
 from util.errors import OptionError
 
 

@@ -11,6 +11,7 @@ from networks.patch_nce import PatchFeatures, compared_layers, draw_places, patc
 from options.fields import option
 from util.errors import OptionError
 from util.image_pool import ImagePool
+from util.seeding import common_draws
 
 FASTCUT = {"nce_idt": False, "lambda_NCE": 10.0, "flip_equivariance": True, "n_epochs": 150, "n_epochs_decay": 50}
 
@@ -75,7 +76,8 @@ class CUT(BaseModel):
     def forward(self, batch):
         real_A, real_B = batch["A"], batch.get("B")  # no B in a one-sided test
         sources = [real_A, real_B] if self.training and self.contrasts and self.o.nce_idt else [real_A]
-        flipped = self.training and self.o.flip_equivariance and torch.rand(()).item() < 0.5
+        with common_draws():  # one draw for the batch
+            flipped = self.training and self.o.flip_equivariance and torch.rand(()).item() < 0.5
         fake_B, *identity = self._translate([x.flip(3) if flipped else x for x in sources])
         out = {"real_A": real_A, "fake_B": fake_B} | ({} if real_B is None else {"real_B": real_B})
         return out | ({"idt_B": identity[0]} if identity else {}) | {"flipped": flipped}

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
+
+from util import ranks
+from util.seeding import common_draws
 
 
 def noise(batch: Mapping[str, Any] | Tensor, *shape: int, uniform: bool = False) -> Tensor:
@@ -12,19 +15,19 @@ def noise(batch: Mapping[str, Any] | Tensor, *shape: int, uniform: bool = False)
 
     batch: the batch, or a tensor of N samples. Device and dtype are those of its images A, or of the tensor; numbers
     for integers, such as labels, have torch's default dtype. In one process this is torch.randn, or torch.rand. Several
-    processes of torch.distributed, whose generators must agree and whose batches must be of one size, draw the numbers
-    of all samples and keep their part, in the order of their ranks.
+    processes that train draw the numbers of all samples, as one process would, and keep those of their own. Of a
+    tensor that holds every sample several times, one batch after the other, they keep those of each time.
     """
     samples = batch if isinstance(batch, Tensor) else batch["A"]
     draw, dtype = torch.rand if uniform else torch.randn, samples.dtype
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
-    rank, processes = _rank()
-    numbers = draw(processes * len(samples), *shape, device=samples.device, dtype=dtype)
-    return numbers if processes == 1 else numbers.chunk(processes)[rank].clone()  # without the memory of the others
-
-
-def _rank() -> tuple[int, int]:
-    """Return the number of this process, from 0, and how many there are."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
+    share, number = ranks.pulse.share, len(samples)
+    if not ranks.is_shared():
+        return draw(number, *shape, device=samples.device, dtype=dtype)
+    share = share or ranks.Share((number,) * ranks.world_size(), ranks.rank())
+    own = max(1, share.count)  # a process without a sample computes one
+    times, per_time = (number // own, share.total) if number % own == 0 else (1, number * len(share.counts))
+    start = share.start if number % own == 0 else number * share.rank
+    with common_draws():
+        numbers = draw(times, per_time, *shape, device=samples.device, dtype=dtype)
+    return numbers[:, min(start, per_time - 1) :][:, : number // times].flatten(0, 1).clone()

@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from networks.penalties import gradient_penalty as gradient_penalty  # for plug-ins
 from networks.predictions import features, scales
 from networks.toolbox.judgements import Judgements
+from networks.whole_batch import mean
 from registry.lookup import find
 from util.errors import OptionError
 
@@ -75,15 +76,13 @@ RELATIVISTIC = PairedObjective(  # RSGAN of Jolicoeur-Martineau 2018; RpGAN of H
     generator=lambda real, fake: F.softplus(real - fake).mean(),
 )
 RAGAN = PairedObjective(  # RaSGAN of Jolicoeur-Martineau 2018; means are over all predictions
-    discriminator=lambda real, fake: _bce(real - fake.mean(), 1.0) + _bce(fake - real.mean(), 0.0),
-    generator=lambda real, fake: _bce(real - fake.mean(), 0.0) + _bce(fake - real.mean(), 1.0),
+    discriminator=lambda real, fake: _bce(real - mean(fake), 1.0) + _bce(fake - mean(real), 0.0),
+    generator=lambda real, fake: _bce(real - mean(fake), 0.0) + _bce(fake - mean(real), 1.0),
     of_batch=True,
 )
 RALSGAN = PairedObjective(  # RaLSGAN of Jolicoeur-Martineau 2018
-    discriminator=lambda real, fake: (
-        (real - fake.mean() - 1).square().mean() + (fake - real.mean() + 1).square().mean()
-    ),
-    generator=lambda real, fake: (real - fake.mean() + 1).square().mean() + (fake - real.mean() - 1).square().mean(),
+    discriminator=lambda real, fake: (real - mean(fake) - 1).square().mean() + (fake - mean(real) + 1).square().mean(),
+    generator=lambda real, fake: (real - mean(fake) + 1).square().mean() + (fake - mean(real) - 1).square().mean(),
     of_batch=True,
 )
 

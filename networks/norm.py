@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from networks import whole_batch
+from networks.frozen import frozen_parts
 from registry.lookup import find
+from util import ranks
 
 Norm = Callable[[int], nn.Module]
 
@@ -53,30 +55,72 @@ def none(channels: int) -> nn.Module:
     return nn.Identity()
 
 
-class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe & Szegedy 2015) with statistics over the batches of all processes.
+class _Synchronised(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation (Ioffe & Szegedy 2015) with statistics over the batches of all processes that train.
 
-    Has the keys of BatchNorm2d and, in one process, its values. torch's own SyncBatchNorm raises an error on a CPU.
-    Sums are exchanged by a differentiable all-reduce, so gloo and second derivatives work.
+    Has the keys of torch's BatchNorm and, in one process, its values. torch's own SyncBatchNorm raises an error on a
+    CPU. Sums are exchanged by a differentiable all-reduce, so gloo and second derivatives work.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        uses_batch = self.training or self.running_mean is None
+        if not (uses_batch and ranks.is_shared()):
             return super().forward(input)
-        from torch.distributed.nn.functional import all_reduce  # missing in some builds of torch
-
-        sums = torch.cat([input.sum((0, 2, 3)), input.new_full((1,), input.numel() / input.shape[1])])
-        total, n = all_reduce(sums).split([input.shape[1], 1])
+        self._check_input_dim(input)
+        shape = (1, -1, *[1] * (input.dim() - 2))
+        others = [d for d in range(input.dim()) if d != 1]
+        wide = input.float() if input.element_size() < 4 else input  # sums of 16 bits would overflow
+        number = wide.new_full((1,), input.numel() / input.shape[1])
+        total, n = whole_batch.sum_over_ranks(torch.cat([wide.sum(others), number])).split([input.shape[1], 1])
         mean = total / n
-        var = all_reduce((input - mean[:, None, None]).square().sum((0, 2, 3))) / n
-        with torch.no_grad():
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * n / (n - 1), self.momentum)
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return (input - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        centred = wide - mean.view(shape)
+        var = whole_batch.sum_over_ranks(centred.square().sum(others)) / n
+        self._track(mean, var * n / (n - 1).clamp(min=1))
+        out = centred * torch.rsqrt(var + self.eps).view(shape)
+        if self.weight is not None:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: torch.Tensor, var: torch.Tensor) -> None:
+        """Update the running statistics, in training."""
+        if not self.training or self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        factor = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), factor)
+        self.running_var.lerp_(var.to(self.running_var.dtype), factor)
+
+
+class SyncBatchNorm(_Synchronised, nn.BatchNorm2d):
+    """Synchronised nn.BatchNorm2d."""
+
+
+class _SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
+    """Synchronised nn.BatchNorm1d."""
+
+
+class _SyncBatchNorm3d(_Synchronised, nn.BatchNorm3d):
+    """Synchronised nn.BatchNorm3d."""
+
+
+SYNCHRONISED: dict[type, type] = {
+    nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm, nn.BatchNorm3d: _SyncBatchNorm3d
+}  # fmt: skip
+
+
+def synchronise(model: nn.Module, wanted: bool = True) -> int:
+    """Let all batch norms of a model use the samples of all processes, or not; return how many changed.
+
+    Keys, parameters and hooks stay. Subclasses of torch's layers, and norms inside Frozen networks, stay as they are.
+    """
+    kinds = SYNCHRONISED if wanted else {sync: plain for plain, sync in SYNCHRONISED.items()}
+    frozen = set(frozen_parts(model))
+    found = [part for part in model.modules() if type(part) in kinds and part not in frozen]
+    for part in found:
+        part.__class__ = kinds[type(part)]  # type: ignore[assignment]
+    return len(found)
 
 
 def norm_layer(name: str) -> tuple[Norm, bool]:

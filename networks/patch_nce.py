@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.layer_outputs import features
+from networks.whole_batch import all_samples
 from util.errors import OptionError
+from util.seeding import common_draws
 
 NUMBERED = {  # Sequentials of generators whose layers have numbers: those compared by "auto"
     "model": ("0", "4", "8", "12", "16"),  # of a ResNet
@@ -52,19 +54,22 @@ def draw_places(maps: Sequence[Tensor], count: int) -> list[Tensor]:
 
     All images of a batch share them.
     """
-    return [torch.randperm(layer.shape[2] * layer.shape[3])[:count].to(layer.device) for layer in maps]
+    with common_draws():
+        return [torch.randperm(layer.shape[2] * layer.shape[3])[:count].to(layer.device) for layer in maps]
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: bool = False) -> Tensor:
     """Return the mean InfoNCE loss (van den Oord et al. 2018) of patches: query p must resemble key p, not another.
 
     query, key: (N, P, C), of length 1; no gradient reaches the keys. across_images: the other patches are those of the
-    whole batch, not only of the same image.
+    whole batch of all processes, not only of the same image.
     """
+    first = 0
     if across_images:
-        query, key = query.flatten(0, 1)[None], key.flatten(0, 1)[None]
+        first, key = all_samples(key.detach())
+        first, query, key = first * query.shape[1], query.flatten(0, 1)[None], key.flatten(0, 1)[None]
     similarities = query @ key.detach().transpose(1, 2) / temperature
-    target = torch.arange(similarities.shape[1], device=similarities.device).repeat(len(similarities))
+    target = torch.arange(first, first + query.shape[1], device=similarities.device).repeat(len(similarities))
     return F.cross_entropy(similarities.flatten(0, 1), target)
 
 

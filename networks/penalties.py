@@ -14,6 +14,7 @@ from torch import Tensor
 from networks.draws import noise
 from networks.predictions import scales
 from networks.runtime.amp import disable_autocast
+from networks.whole_batch import std
 
 Predict = Callable[[Tensor], Any]
 
@@ -58,7 +59,7 @@ def dragan(D: Predict, real: Tensor, fake: Tensor | None = None) -> Tensor:
 
     x is real + 0.5 s u, with s the standard deviation of all values of `real` and u drawn from U(0, 1) for each value.
     """
-    near = real + 0.5 * real.std() * noise(real, *real.shape[1:], uniform=True)
+    near = real + 0.5 * std(real) * noise(real, *real.shape[1:], uniform=True)
     return (_norms(D, near) - 1).square().mean()
 
 

@@ -57,9 +57,8 @@ def best_prefix(metric: str) -> str:
 def resolve_best(o: Any, folder: Path, run: Mapping[str, Any]) -> str:
     """Return --epoch with best_METRIC for best and in the spelling of the files; raise OptionError without a metric.
 
-    A run that does not exist, or has no weights yet, is reported when its weights are read.
-
-    run: the options that the run was trained with.
+    run: the options that the run was trained with; one that does not exist, or has no weights yet, is reported when its
+    weights are read.
     """
     if not re.fullmatch(PATTERN, o.epoch):
         return o.epoch

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from cli.launch import is_launched
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from networks.toolbox.settings import tool
 from options import best
@@ -33,7 +34,7 @@ def check_options(o: Options, phase: str) -> None:
         raise OptionError("option", "--epoch", f"'{o.epoch}' is not an epoch", remedy)
     if phase == "test" or o.continue_train:
         o.epoch = best.resolve_best(o, Path(o.checkpoints_dir) / o.name, o.saved)
-    if o.gpu_ids is not None and "," in o.gpu_ids.strip(","):
+    if o.gpu_ids is not None and "," in o.gpu_ids.strip(",") and not is_launched():
         count = len([word for word in o.gpu_ids.split(",") if word])
         why = f"'{o.gpu_ids}': one process drives one device"
         raise OptionError("option", "--gpu_ids", why, f"use torchrun --nproc_per_node={count} {phase}.py")
@@ -154,6 +155,8 @@ def _check_training(o: Options) -> None:
         raise OptionError("option", "--model", why, remedy)
     if holds_run(folder) and not (o.continue_train or o.overwrite):
         raise OptionError("option", "--name", f"{folder} already holds a run", "use --continue_train or --overwrite")
+    if o.no_sync_batch and o.norm == "syncbatch":
+        raise OptionError("option", "--no_sync_batch", "contradicts --norm syncbatch", "use --norm batch, or omit it")
     term_weights(tool(o, "terms", ()))
     if o.label_smoothing and not getattr(find("objective", o.gan_mode), "uses_label", True):
         why = f"has no effect with --gan_mode {o.gan_mode}"

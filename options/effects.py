@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli.launch import is_launched
 from data.shards.addresses import is_url
 from networks import NETWORK_FLAGS
 from networks.toolbox.settings import OWNER, tool
@@ -98,11 +99,6 @@ class Command:
         return self.o.netD in STYLEGAN2_D or not self.o.isTrain
 
     @property
-    def is_remote(self) -> bool:
-        """Whether the images are in shards on a server."""
-        return is_url(self.o.dataroot)
-
-    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
@@ -189,10 +185,11 @@ BOTH: Rows = (
      "--lambda_NCE is 0", lambda c: vars(c.o).get("lambda_NCE") == 0),
     ("easy_label evaluation_freq", "CUT's own code does not use it either", lambda c: True),
     ("netF_nc", "it is for --netF mlp_sample", lambda c: vars(c.o).get("netF", "mlp_sample") != "mlp_sample"),
-    ("shard_cache_gb", "--dataroot names no shards on a server", lambda c: not c.is_remote),
+    ("shard_cache_gb", "--dataroot names no shards on a server", lambda c: not is_url(c.o.dataroot)),
     ("num_patches", "--netF reshape compares 16 means of each layer", lambda c: vars(c.o).get("netF") == "reshape"),
 )  # fmt: skip
 TRAIN: Rows = (
+    ("rank_timeout no_sync_batch", "there is one process (torchrun starts several)", lambda c: not is_launched()),
     ("plugin", "it defines only models, and --model names none of them", lambda c: c.ignores_plugins),
     ("epoch load_iter allow_data_change allow_option_change", "a new run resumes nothing (--continue_train does)",
      lambda c: c.is_new),
@@ -234,7 +231,7 @@ TRAIN: Rows = (
     ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
-    ("cache_dir", "it is for --cache disk and shards on a server", lambda c: c.o.cache != "disk" and not c.is_remote),
+    ("cache_dir", "it is for --cache disk, remote shards", lambda c: c.o.cache != "disk" and not is_url(c.o.dataroot)),
     ("load_size", "--preprocess does not scale to it",
      lambda c: not c.steps("resize", "scale_width", "scale_shortside") and not c.sizes_networks("load_size")),
     ("crop_size", "--preprocess does not use it",
@@ -249,7 +246,7 @@ TEST: Rows = (
     ("use_wandb wandb_project_name", "results are pages and files", lambda c: True),
     ("verbose", "train.py prints the layers", lambda c: True),
     ("cache cache_gb", "test.py reads every image once", lambda c: True),
-    ("cache_dir", "test.py uses it only for shards on a server", lambda c: not c.is_remote),
+    ("cache_dir", "test.py uses it only for shards on a server", lambda c: not is_url(c.o.dataroot)),
     ("augment augment_A augment_B", "test.py does not augment images", lambda c: True),
     ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),
     ("load_size crop_size preprocess", "--native keeps the size of every image", lambda c: bool(c.o.native)),

@@ -142,6 +142,7 @@ class _Layers:
         self.flags, self.owner = self.base + own, model_name
         by_name |= {flag.name: flag for flag in self.train_flags + own}
         if unknown := [name for name in self.recipe.values if name not in by_name]:
+            self.recipe.check_model(model_name, unknown[0])
             raise self.known_flags().unknown(unknown, self.recipe.places[unknown[0]])
         self.defaults |= {name: self.recipe.check(by_name[name]) for name in self.recipe.values}
 

@@ -22,7 +22,7 @@ FORMER_VALUES: dict[str, Any] = {  # of runs that were saved before there was su
     "fast_convolutions": None, "keep_epochs": 0, "beta2": 0.999, "optimizer": "adam", "ema": 0.0, "ema_rampup": 0.0,
     "spectral_norm": "none", "diffaugment": [], "ada": False, "lambda_lecam": 0.0, "lr_D": None, "clip_grad": 0.0,
     "warmup": 0, "n_critic": 1, "lambda_feat": 0.0, "lambda_perceptual": 0.0, "lambda_lpips": 0.0, "lambda_tv": 0.0,
-    "terms": [], "minibatch_std": False, "noise_nc": 0, "attention": "none",
+    "terms": [], "minibatch_std": False, "noise_nc": 0, "attention": "none", "no_sync_batch": False,
 }  # fmt: skip
 NOT_CONFIGURED = {"isTrain", "suffix", "recipe", "run_classes", "run_columns"}  # the data give classes and columns
 NOT_FROM_WEIGHTS = {"plugin", "config", "dataroot", "name", "checkpoints_dir", "results_dir"}  # a file of others

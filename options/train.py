@@ -81,6 +81,9 @@ class Train:
         choices=("stop", "skip", "rollback"), aside=True)
     watchdog: float = option(600.0, "report where the run is when no step ends for X seconds; 0: off", at_least=0,
         aside=True)
+    rank_timeout: float = option(600.0, "with several processes (torchrun): end all when one makes no progress for X"
+        " seconds", above=0, aside=True)
+    no_sync_batch: bool = option(False, "with several processes: compute batch norms in each of them separately")
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
     lr_decay_iters: int = option(50, "with --lr_policy step: divide the learning rate by 10 every N epochs", at_least=1)
     allow_data_change: bool = option(False, "resume although images were added, removed or replaced", momentary=True)

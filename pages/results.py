@@ -3,6 +3,7 @@
 import math
 import zlib
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from cli.main import Report
 from data.listing.layouts import LAYOUTS
+from options import store
 from pages.async_writer import AsyncWriter
 from pages.names import UniqueNames, natural_key, safe_file_name
 from pages.paged_gallery import PagedGallery, page_file_name, tile_page_count, write_tiles
@@ -19,6 +21,7 @@ from pages.result_images import ResultImages
 from pages.result_metrics import ResultMetrics, results_text
 from pages.results_folder import ResultsFolder, data_and_epoch, results_path
 from pages.rows import Column, Picture, format_html, means_html
+from util import ranks
 from util.errors import count_text, print_line
 from util.image_io import make_grid
 
@@ -47,7 +50,7 @@ class Results:
         self.run_name, self.phase_epoch = o.name, f"{part}, {epoch}"
         self.width, self.has_page = o.display_winsize, generated or not o.results_only
         self.compare, self.generated = compare, generated
-        self.count = 0  # inputs, or images generated without inputs
+        self.count = self.sheets = 0  # inputs, or images generated without inputs; grids and interpolations
         self.images = ResultImages(o, self.files)
         self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
@@ -149,7 +152,7 @@ class Results:
             if classes and len(pictures) == per_row * len(classes):
                 extra["side"] = classes
             self._open_gallery().add(heading, [sheet], stem=stem, **extra)
-            self.count += 1
+            self.sheets += 1
 
     def add_samples(self, samples: dict[str, list[np.ndarray]]) -> None:
         """Add generated images of each class, each as one file; further calls continue the classes.
@@ -215,7 +218,7 @@ class Results:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
-            gallery.heading = self._heading(count_text(self.count, "image"))
+            gallery.heading = self._heading(self.counted)
             gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.intro += format_html("<p>{0}</p>", set_text) if (set_text := results_text(sets)) else ""
             gallery.close()
@@ -226,6 +229,11 @@ class Results:
         if sets:
             print_line(results_text(sets))
 
+    @property
+    def counted(self) -> str:
+        """How many images there are, and sheets of them, in words."""
+        return count_text(self.count, "image") + (f" and {count_text(self.sheets, 'sheet')}" if self.sheets else "")
+
     def log_errors(self, report: Report) -> None:
         """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""
         report.cleanup = self.release
@@ -234,3 +242,22 @@ class Results:
     def release(self) -> None:
         """Let other processes write to the folder."""
         self.files.release()
+
+
+def open_results(o: Any, folder: Path, which: str, compare: bool, generated: bool) -> Any:
+    """Store test.py's options in the run's folder, and return its Results; of several processes only in the first."""
+    if ranks.rank():
+        return _NoResults()
+    store.save(o, folder, "test")
+    return Results(o, which, compare, generated)
+
+
+class _NoResults:
+    """The results of a process that writes none."""
+
+    writer, page, count, counted = nullcontext(), "", 0, ""
+
+    def add(self, *images: Any) -> None:
+        """Write nothing."""
+
+    add_sheets = add_samples = log_errors = close = add

@@ -9,6 +9,7 @@ is compared with the images it was trained on, or with those of --real.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from cli.launch import join_others
 from cli.main import run_command
 from cli.script import Command, size
 from data.listing.files import is_folder
@@ -35,6 +37,7 @@ from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
 from serialization.weight_names import list_weights
+from util import ranks
 from util.device import select_device
 from util.disk_space import write_error
 from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
@@ -76,7 +79,7 @@ def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dic
     """Return the results, the values of each image, notes, and the better directions."""
     evaluation = make_evaluation(o, add_classes(real, fake, classes_of_files(Path(fake.folder))))
     notes = evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
-    results = evaluation.results()
+    results = evaluation.results() if ranks.rank() == 0 else {}  # which holds what all have collected
     better = {name: evaluation.better(name) for name in results}
     return results, evaluation.per_image(), [*notes, *evaluation.notes()], better
 
@@ -130,7 +133,8 @@ def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tu
     device = ["--gpu_ids", o.gpu_ids] if o.gpu_ids is not None else []
     plugins = [word for path in o.plugin for word in ("--plugin", path)]
     argv = ["--name", run, "--checkpoints_dir", o.checkpoints_dir, "--results_dir", folder, *which, *device, *plugins]
-    done = subprocess.run([sys.executable, str(ROOT / "test.py"), *argv, *more], capture_output=True, text=True)
+    command = [sys.executable, str(ROOT / "test.py"), *argv, *more]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"WORLD_SIZE": "1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["test.py failed"])[-1].removeprefix("error: ")
         failure = CheckpointError("epoch", epoch, f"test.py ends with: {last}", "choose other --epochs")
@@ -202,7 +206,7 @@ def evaluate_folders(o: Any) -> None:
         print_line(f"note: {note}")
     print_line(f"{count_text(len(fake), 'generated image')} against {count_text(len(real), 'real one')}")
     print(printable_lines(format_table({"": results}, better)))
-    if o.output:
+    if o.output and ranks.rank() == 0:
         values = {name: finite_or_none(images[name]) for name in sorted(images, key=natural_key)}
         about = {"real": o.real, "fake": o.fake, "better": better, "notes": notes, "images": values}
         write_tables(Path(o.output), [({}, results)], {}, about)
@@ -219,6 +223,10 @@ def main(argv, report):
     more = argv[argv.index("--") + 1 :] if "--" in argv else []
     o = make_parser().parse_argv(argv[: len(argv) - len(more) - 1] if "--" in argv else argv)
     discovery.add_paths(o.plugin)
+    if o.fake:
+        join_others("evaluate", argv, report)
+    elif os.environ.get("RANK", "0") != "0":  # --run starts test.py by itself
+        return
     if bool(o.run) == bool(o.fake):
         raise OptionError("options", "--fake and --run", "one of them is needed", "give --real and --fake, or --run")
     if o.fake and (not o.real or more):

@@ -92,7 +92,8 @@ def load_state(folder: Path, which: str = "latest") -> tuple[dict[str, Any] | No
 
 STATE_TYPES: dict[str, Any] = {"model": dict, "optimizers": dict, "position": dict, "means": dict, "history": list,
                                "generators": dict, "classes": list, "options": dict, "ema": dict, "metrics": dict,
-                               "tools": dict, "scaler": dict, "inventory": dict, "exports": list}  # fmt: skip
+                               "tools": dict, "scaler": dict, "inventory": dict, "exports": list,
+                               "ranks": list}  # fmt: skip
 FINITE_PARTS = ("model", "optimizers", "ema", "tools")  # a NaN in these would spread to all weights
 
 

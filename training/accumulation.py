@@ -1,6 +1,6 @@
 """Gradient accumulation: process a batch in one pass, or in micro-batches to save memory (--accumulate)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -9,11 +9,12 @@ from torch.utils._pytree import tree_leaves
 
 from data.batches import Batch, split_batch
 from networks.runtime.compiled import mark_step_begin
+from networks.runtime.snapshot import Snapshot
 from registry import contract
 from registry.attribution import RemedyNote, error_context
 from registry.now import Now, call_with_now
 from training import undetached
-from util.snapshot import Snapshot
+from util import ranks
 
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
@@ -21,6 +22,8 @@ ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scal
 def run_forward(model: Any, batch: Batch, micro_batches: int, now: Now) -> "FullBatch | MicroBatches":
     """Run forward; return the object that holds its outputs and computes each phase's gradients."""
     mark_step_begin()
+    if share := ranks.pulse.share:  # as many parts in each process, because they may wait for each other in each part
+        micro_batches = max(1, min(micro_batches, *share.counts))
     with error_context("forward", model):
         return MicroBatches(model, batch, micro_batches, now) if micro_batches > 1 else FullBatch(model, batch, now)
 
@@ -36,7 +39,7 @@ class FullBatch:
         """Add the gradients of a phase's loss to its networks; return the loss terms, {} for nothing to do."""
         terms = call_with_now(phase.loss, self.batch, self.out, now=self.now)
         if terms != {}:
-            total = scale_loss(phase.weight * sum_of_terms(terms, phase, self.model))
+            total = scale_loss(_own_share() * phase.weight * sum_of_terms(terms, phase, self.model))
             self.phases.append(phase)
             try:
                 total.backward()
@@ -60,10 +63,11 @@ class MicroBatches:
     def __init__(self, model: Any, batch: Batch, count: int, now: Now):
         self.model, self.now = model, now
         self.micro_batches: list[tuple[Batch, float, Snapshot, Any]] = []
-        samples = len(batch["A"])
-        for micro_batch in split_batch(batch, count):
+        samples, share, self.weight = len(batch["A"]), ranks.pulse.share, _own_share()
+        self.shares = [share and share.part(number, count) for number in range(count)]
+        for micro_batch, part in zip(split_batch(batch, count), self.shares):
             weight, snapshot = len(micro_batch["A"]) / samples, Snapshot(model)
-            with torch.no_grad():
+            with torch.no_grad(), ranks.sharing(part):
                 self.micro_batches.append((micro_batch, weight, snapshot, call_with_now(model, micro_batch, now=now)))
         self.out = self.micro_batches[0][-1]
 
@@ -72,7 +76,7 @@ class MicroBatches:
         means: dict[str, Any] = {}
         minimised: set[str] = set()
         has_grad = True
-        for micro_batch, weight, snapshot, out in self.micro_batches:
+        for micro_batch, weight, snapshot, out in self._each():
             # Run forward again with a graph, unless an earlier micro-batch showed that this phase needs none.
             if has_grad:
                 with snapshot.restored():
@@ -83,7 +87,7 @@ class MicroBatches:
             terms = call_with_now(phase.loss, micro_batch, out, now=self.now)
             if terms == {}:
                 continue
-            scale_loss(weight * phase.weight * sum_of_terms(terms, phase, self.model)).backward()
+            scale_loss(self.weight * weight * phase.weight * sum_of_terms(terms, phase, self.model)).backward()
             for name, value in terms.items():
                 own = weight * (value.detach() if isinstance(value, Tensor) else value)
                 means[name] = means[name] + own if name in means else own
@@ -91,6 +95,17 @@ class MicroBatches:
         for name in minimised:
             means[name].requires_grad_()  # which tells them from terms that are only logged, as in a whole batch
         return means
+
+    def _each(self) -> Iterator[tuple[Batch, float, Snapshot, Any]]:
+        for share, micro_batch in zip(self.shares, self.micro_batches):
+            with ranks.sharing(share):
+                yield micro_batch
+
+
+def _own_share() -> float:
+    """Return the part of the batch that is this process's, the weight of its loss in that of all; 1 in one process."""
+    share = ranks.pulse.share
+    return share.count / share.total if share else 1.0
 
 
 def sum_of_terms(terms: Any, phase: Any, model: Any) -> Tensor:

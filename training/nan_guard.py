@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from serialization.exchange import first_found
+from util import ranks
 from util.device import copy_to_cpu
 from util.errors import Diverged, print_line
 from util.progress import Progress
@@ -42,7 +44,8 @@ class NanGuard:
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
         images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
         total = copy_to_cpu(sum(values.values()))
-        self.pending.append(_StepLosses(values, total, images, progress.epoch, progress.step))
+        own = getattr(terms, "own", terms)  # of several processes
+        self.pending.append(_StepLosses(values, total, images, progress.epoch, progress.step, own))
         return self._check_pending(before=progress.step if self.deferred else progress.step + 1)
 
     def _check_pending(self, before: int) -> bool:
@@ -59,7 +62,7 @@ class NanGuard:
         terms = losses.terms
         name = next((n for n, value in terms.items() if not math.isfinite(float(value))), " + ".join(terms))
         value = float(terms.get(name, losses.total))
-        images = f" (images {', '.join(losses.images)})" if losses.images else ""
+        images = losses.images_text()
         between = 2 if self.deferred else 1  # the step that finds a deferred bad loss ends unchecked
         self.bad_in_row = self.bad_in_row + 1 if losses.step <= self.last_bad_step + between else 1
         self.last_bad_step = losses.step
@@ -69,11 +72,10 @@ class NanGuard:
         """Raise Diverged, or roll back, if a pending loss or a tensor to be saved is not finite."""
         if not self._check_pending(before=progress.step + 1):
             return
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                why = f"hold NaN or Inf in epoch {progress.epoch}, after step {progress.step}"
-                self._react("weights", key, why, can_skip=False)
-                return
+        bad = (key for key, value in state.items() if not _is_finite(value))
+        if key := first_found(next(bad, "")):
+            why = f"hold NaN or Inf in epoch {progress.epoch}, after step {progress.step}"
+            self._react("weights", key, why, can_skip=False)
 
     def _react(self, thing: str, name: str, why: str, can_skip: bool = True) -> None:
         step = self.last_saved_step()
@@ -91,6 +93,10 @@ class NanGuard:
             raise Diverged(thing, name, f"{why}; {saved_text}", remedy)
 
 
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
 @dataclass(frozen=True)
 class _StepLosses:
     """The losses of a phase, and the details for a message about them."""
@@ -100,3 +106,13 @@ class _StepLosses:
     images: list[str]
     epoch: int
     step: int
+    own: Mapping[str, Any]
+
+    def images_text(self) -> str:
+        """Return the images, of several processes those of the first one whose losses are not finite, and its rank."""
+        text = f"images {', '.join(self.images)}" if self.images else ""
+        if ranks.world_size() == 1:
+            return text and f" ({text})"
+        bad = not all(bool(torch.isfinite(torch.as_tensor(value).detach()).all()) for value in self.own.values())
+        who = f"rank {ranks.rank()} of {ranks.world_size()}"
+        return first_found(f" ({', '.join(filter(None, (who, text)))})" if bad else "")

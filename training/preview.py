@@ -14,6 +14,7 @@ from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
 from registry.now import Now, call_with_now
 from training.as_in_test import in_test_mode, open_phase, options_of_test
+from util import ranks
 from util.device import to_device
 from util.errors import DataError, print_line
 from util.image_io import SHEET_COLUMNS, make_grid
@@ -28,6 +29,10 @@ def make_preview(o: Any, model: Any, loader: Loader, spec: Spec) -> "Preview":
 
     A failure here prints only a note, because training itself raises the error if it matters there.
     """
+    if ranks.rank():  # process 0 alone shows
+        idle = Preview(o, model, (), None, [])
+        idle.disable()
+        return idle
     sheet = _make_or_note(loader.preview_grid, "sheet of the data") if any_display_overrides(o, "data") else None
     wanted = o.fixed_samples and any_display_overrides(o, "samples") and not has_sampler(model)  # which needs no input
     batches = _make_or_note(partial(fixed_samples, o), "fixed samples") if wanted else None

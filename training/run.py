@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from networks.summary import summary_text
 from networks.toolbox import tool_state
 from options import store
 from options.recipe import recommended
-from registry.lookup import is_known
 from registry.now import Now
-from serialization import checkpoint, mismatch, weight_exports, weight_files
+from serialization import checkpoint, exchange, mismatch, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
@@ -28,15 +28,17 @@ from serialization.run_names import suggest_folder
 from serialization.safetensors_file import check_writable
 from serialization.weight_names import list_weights
 from training import lr_schedule
+from training.distributed import rank_state
 from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
 from training.optim import trained_networks
+from training.option_changes import compare_options
 from training.run_folder import RunFolder, keep_sources
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
-from util import disk_space, seeding
-from util.errors import CheckpointError, DataError, OptionError, UserError, count_text, print_line
+from util import disk_space, ranks
+from util.errors import CheckpointError, DataError, UserError, count_text, print_line
 from util.progress import Progress
 
 
@@ -44,6 +46,7 @@ def start_run(
     o: Any, folder: RunFolder, device: torch.device, loader: Loader, spec: Spec, model: Any, evaluation: Any
 ) -> "Run":
     """Return a new or resumed run, and print its size; its folder then holds its options, and no files of another."""
+    rank_state.check_same_images(loader.inventory)
     run = Run(
         o, folder.path, model, device, loader.batch_sampler.num_images(), spec.classes, loader.inventory, evaluation
     )
@@ -52,18 +55,24 @@ def start_run(
         trained, more = run.evaluation.ending(run.progress.epoch - 1)
         text = f"run {o.name} is done: {trained}; {more} to continue"
     else:
-        run.check_disk_space(folder.reclaimable_bytes())
-        folder.remove_previous_run()
-        if o.continue_train and (before := store.load_own_fields(folder.path)):
-            changed = store.with_run_fields(folder.path, spec, before)[1].items()
-            run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
-        store.save(o, folder.path, "train", spec, run.pretrained)
-        run.notes += [*store.numbering_note(o), *keep_sources(folder.path), *recommended(o, device.type)]
+        if ranks.rank() == 0:
+            _write_start(run, folder, spec)
         print_line(*summary_text(model.networks(), spec.height, spec.width, o.verbose).splitlines())
         size = f"{count_text(run.progress.epoch_size, 'image')}, {count_text(len(loader), 'step')} an epoch"
         text = f"run {o.name}: {size}, on {run.device}, files in {run.folder}"
     print_line(text, *run.notes)
     return run
+
+
+def _write_start(run: "Run", folder: RunFolder, spec: Spec) -> None:
+    """Make room for a run, and write its options and the source of its plug-ins."""
+    run.check_disk_space(folder.reclaimable_bytes())
+    folder.remove_previous_run()
+    if run.o.continue_train and (before := store.load_own_fields(folder.path)):
+        changed = store.with_run_fields(folder.path, spec, before)[1].items()
+        run.notes += [f"note: spec.{name} is {now}; it was {was} before" for name, (was, now) in changed]
+    store.save(run.o, folder.path, "train", spec, run.pretrained)
+    run.notes += [*store.numbering_note(run.o), *keep_sources(folder.path), *recommended(run.o, run.device.type)]
 
 
 @dataclass(eq=False)
@@ -94,7 +103,7 @@ class Run:
         self.last_epoch = o.n_epochs + o.n_epochs_decay
         self.losses = LossMeter()
         self.history: list[float] = []  # the generator's mean loss in each finished epoch, for the plateau policy
-        self.notes: list[str] = []
+        self.notes: list[str] = rank_state.synchronise_norms(self.model, o)
         self.pretrained = files_read() | frozen_digests(self.model)
         self.has_new_permission = False  # a change was allowed that no saved state holds yet
         # Resume, or start from other weights.
@@ -106,18 +115,23 @@ class Run:
         if o.init_from and not resumed:
             self.notes += init_from(o.init_from, self.networks(), o.checkpoints_dir)
             self.ema.restart()
+        if not (resumed and self.progress.step):  # a state has given each process its own
+            rank_state.start_together(self.model, o.seed, self.progress.epoch)
+            self.ema.restart()
         self.progress.epoch_size, self.progress.last_epoch = self.epoch_size, self.last_epoch
-        if self.epoch_size < o.batch_size and not self.done:
+        batch_size = o.batch_size * ranks.world_size()
+        if self.epoch_size < batch_size and not self.done:
             makes = f"{count_text(self.epoch_size, 'image')} {'makes' if self.epoch_size == 1 else 'make'}"
-            why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {o.batch_size}"
+            why = f"{makes} one batch of {self.epoch_size}, less than --batch_size {batch_size}"
             self.notes.append(f"note: {why}: an epoch is one step (a smaller --batch_size gives more)")
-        steps = -(-self.epoch_size // o.batch_size) * (self.last_epoch + 1 - self.progress.epoch)
+        steps = -(-self.epoch_size // batch_size) * (self.last_epoch + 1 - self.progress.epoch)
         if o.export_format == "safetensors":
             check_writable({name: net.state_dict() for name, net in self.exported().items()})
         self.notes += self.optimizers.warmup_notes(self.progress.step + steps)
         self.notes += self.optimizers.unused_settings(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
-        self.nan_guard = NanGuard(o.on_nan, self._last_saved_step, self._roll_back, deferred=on_cuda)
+        saved_step = partial(exchange.from_first, self._last_saved_step)
+        self.nan_guard = NanGuard(o.on_nan, saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
 
     @property
@@ -158,6 +172,10 @@ class Run:
         """Return what the model's methods are told in the next step."""
         return self.train_state.now(self.progress.step, self.progress.epoch, self.progress.share)
 
+    def batch_images(self, batch: dict[str, Any]) -> int:
+        """Return the number of images in a training step's batch, of all processes."""
+        return ranks.pulse.share.total if ranks.pulse.share else len(batch["A"])
+
     def begin_epoch(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
         lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history, self.evaluation.plateau)
@@ -174,6 +192,7 @@ class Run:
         generator_phase = next((p.name for p in self.phases if trained_networks(self.model, [p]).keys() & names), None)
         self.history.append(self.losses.phase_mean(generator_phase) if generator_phase else 0.0)
         self.losses.clear()
+        keep_weights = exchange.from_first(partial(bool, keep_weights))  # process 0 alone draws sheets
         latest_due, done = self.progress.due(self.o.save_latest_freq), self.progress.epoch
         self.progress.epoch, self.progress.seen = done + 1, 0
         numbered = [str(done)] if keep_weights or done % self.o.save_epoch_freq == 0 else []
@@ -196,7 +215,11 @@ class Run:
         unless: do not save, because the run stops after this step and is saved then.
         """
         late = self.o.save_minutes and time.monotonic() - self.last_save_time > 60 * self.o.save_minutes
-        due = late or self.has_new_permission or self.progress.due(self.o.save_latest_freq)
+        due = (
+            ranks.agree("save", bool(late) and ranks.rank() == 0)
+            or self.has_new_permission
+            or self.progress.due(self.o.save_latest_freq)
+        )
         if due and not (unless or self.progress.epoch_done):
             self.save_latest()
 
@@ -218,16 +241,21 @@ class Run:
         tools = tool_state.state_dict(self.model)
         checked = self.model.state_dict() | self.optimizers.moments() | averages | tools
         self.nan_guard.check_weights(checked, self.progress)
-        # Collect the state.
+        # Collect the state; process 0 writes it, and the others go on.
+        each = rank_state.collect(self.model)
+        self.has_new_permission = False
+        ranks.agree("save", 0)
+        if ranks.rank():
+            return
         state = {
             "model": self.model.state_dict(), "optimizers": self.optimizers.state_dict(),
             "position": dict(vars(self.progress)), "means": self.losses.state_dict(), "history": list(self.history),
-            "generators": seeding.generator_states(), "classes": list(self.classes), "exports": list(prefixes),
+            "generators": rank_state.common_generators(each), "classes": list(self.classes), "exports": list(prefixes),
             "inventory": self.inventory.state_dict(),
             "options": {k: mismatch.to_saved_value(v) for k, v in vars(self.o).items()},
         }  # fmt: skip
         own = {"scaler": self.optimizers.scaler.state_dict(), "ema": self.ema.state_dict(),
-               "metrics": self.evaluation.state_dict(), "tools": tools}  # fmt: skip
+               "metrics": self.evaluation.state_dict(), "tools": tools, "ranks": each}  # fmt: skip
         state |= {name: part for name, part in own.items() if part}  # of what is on
         # Write it, then the weights.
         for note in checkpoint.save_state(self.folder, state, self.progress.step, self.o.keep_last):
@@ -237,7 +265,7 @@ class Run:
         checkpoint.keep_best(self.folder, self.progress.step, prefixes)
         with self.train_state.exportable():
             self._write_weights(*prefixes)
-        self.last_save_time, self.has_new_permission = time.monotonic(), False
+        self.last_save_time = time.monotonic()
 
     def _write_weights(self, *prefixes: str) -> None:
         suffix, about = "." + self.o.export_format, store.architecture(self.o, self.folder)
@@ -254,7 +282,7 @@ class Run:
 
     def _roll_back(self) -> None:
         """Restore weights and optimisers from the newest state; progress and random generators go on."""
-        state, _ = checkpoint.load_state(self.folder)
+        state, _ = exchange.from_first(lambda: checkpoint.load_state(self.folder))
         assert state is not None
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
@@ -264,17 +292,20 @@ class Run:
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
         which = weight_files.file_prefix(self.o.epoch, self.o.load_iter)
-        state, self.notes = checkpoint.load_state(self.folder, which)
+        state, notes = exchange.from_first(lambda: checkpoint.load_state(self.folder, which))
+        self.notes += notes
         if state is not None:
             self._load_state(state)
-            newest = max(checkpoint.state_files(self.folder), default=0)
-            if which != "latest" and newest > self.progress.step and not self.done:
-                self.notes.append(f"note: it goes back to {which}, from step {newest} to step {self.progress.step}")
-            checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
-            with self.train_state.exportable():
-                self._export_missing(state.get("exports", []))
-        elif list_weights(self.folder, f"{which}_net_*") or which != "latest":
-            weight_exports.load(self.folder, which, self.networks())
+            if ranks.rank() == 0:
+                newest = max(checkpoint.state_files(self.folder), default=0)
+                if which != "latest" and newest > self.progress.step and not self.done:
+                    self.notes.append(f"note: it goes back to {which}, from step {newest} to step {self.progress.step}")
+                checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
+                with self.train_state.exportable():
+                    self._export_missing(state.get("exports", []))
+        elif which != "latest" or exchange.from_first(lambda: bool(list_weights(self.folder, f"{which}_net_*"))):
+            if ranks.rank() == 0:  # it gives the others its weights
+                weight_exports.load(self.folder, which, self.networks())
             self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch
@@ -324,8 +355,8 @@ class Run:
             self.losses.load_state_dict(state["means"])
             self.history = list(state["history"])
             self.notes += self.evaluation.load_state_dict(state)
-            seeding.restore_generators(state["generators"])
-            before = store.FORMER_VALUES | state["options"]
+            self.notes += rank_state.restore(self.model, state, self.o)
+            before = store.FORMER_VALUES | rank_state.options_before(state, self.o)
             pictures = self.inventory.changes_since(state.get("inventory"))
         except UserError:
             raise
@@ -339,7 +370,10 @@ class Run:
         progress = self.progress
         self.notes.append(f"continuing at epoch {progress.epoch}, image {progress.seen} of it, step {progress.step}")
         self._compare_pictures(pictures)
-        self._compare_options(before)
+        begun = progress.epoch if progress.seen else progress.epoch - 1
+        notes, permitted = compare_options(self.o, before, begun, self.history, self.evaluation.plateau)
+        self.notes += notes
+        self.has_new_permission |= permitted
 
     def _compare_pictures(self, changes: str) -> None:
         """Raise DataError, or with permission add a note, if images changed, because that changes their order."""
@@ -360,38 +394,3 @@ class Run:
             remedy = "give the same file or --seed, or continue with other weights by --allow_option_change"
             raise CheckpointError("run", self.folder, f"its pretrained weights changed: {changes}", remedy)
         self.notes += [f"note: pretrained weights changed: {changes}"] if changes else []
-
-    def _compare_options(self, before: dict[str, Any]) -> None:
-        """Note the options that changed since the save; raise OptionError for those that change what weights mean."""
-        meta = {name: flag.meta for name, flag in self.o.flags.items()}
-        changed = {
-            name: f"--{name} {was} -> {now}"
-            for name, was in before.items()
-            if name in meta and was != (now := mismatch.to_saved_value(getattr(self.o, name)))
-            if not meta[name]["momentary"]
-        }
-        # Refuse changes that alter the meaning of the weights.
-        fixed = [n for n in changed if meta[n]["fixed"] and not _is_gone(meta[n]["choices"], before[n])]
-        if fixed and not self.o.allow_option_change:
-            details = ", ".join(changed[name] for name in fixed)
-            why = f"changed since the run was saved, which changes the meaning of its weights: {details}"
-            given = [name for name in fixed if name in self.o.given]
-            restore = f"omit {', '.join(f'--{name}' for name in given)}" if given == fixed else "restore it"
-            remedy = f"{restore}, or continue anyway with --allow_option_change"
-            raise OptionError("option", f"--{fixed[0]}", why, remedy)
-        # Report all other changes.
-        if changed:
-            self.notes.append("changed since it was saved: " + ", ".join(changed.values()))
-        self.has_new_permission |= bool(fixed)
-        counting = [name for name in changed if not meta[name]["aside"]]
-        if counting and set(counting) <= set(lr_schedule.FLAGS) and not self.o.plugin:  # plug-ins may read these flags
-            epochs = self.progress.epoch if self.progress.seen else self.progress.epoch - 1
-            if lr_schedule.begins_alike(self.o, before, epochs, self.history, self.evaluation.plateau):
-                return
-        if names := ", ".join(f"--{name}" for name in counting):
-            self.notes.append(f"from here on results differ from an uninterrupted run because of {names}")
-
-
-def _is_gone(kind: Any, name: Any) -> bool:
-    """Whether the registry no longer has this name: a renamed plug-in does not change what weights mean."""
-    return isinstance(kind, str) and isinstance(name, str) and not is_known(kind, name)

@@ -14,8 +14,9 @@ from filelock import FileLock
 from cli.main import Report
 from options.best import best_prefix, main_metric
 from registry import sources
+from serialization import exchange
 from serialization.weight_names import WEIGHT_PATTERNS, list_weights
-from util import file_lock
+from util import file_lock, ranks
 from util.errors import EnvironmentFault, print_line, printable
 
 RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", *WEIGHT_PATTERNS, "*.tmp", "train_opt.txt",
@@ -33,6 +34,16 @@ class RunFolder:
     def __init__(self, o: Any, report: Report | None = None):
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
         self.report = report or Report()
+        ranks.pulse.timeout = o.rank_timeout
+        exchange.from_first(bool)  # the others have looked for an earlier run here
+        if ranks.rank() == 0:
+            self._claim()
+            self.report.cleanup = self.release
+        exchange.from_first(bool)  # process 0, which alone writes here, has the lock
+        self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
+
+    def _claim(self) -> None:
+        """Make the folder, lock it, and remove what a killed run has left over."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = self._acquire_lock()
@@ -44,8 +55,6 @@ class RunFolder:
         except OSError as problem:
             why = f"cannot be used ({problem.strerror})"
             raise EnvironmentFault("folder", self.path, why, "fix it or choose another --checkpoints_dir") from problem
-        self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
-        self.report.cleanup = self.release
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -87,7 +96,8 @@ class RunFolder:
     def release(self) -> None:
         """Release the lock now, because a traceback may keep this object alive."""
         with contextlib.suppress(OSError):  # a failing disk
-            self._lock.release()
+            if ranks.rank() == 0:
+                self._lock.release()
 
     def reclaimable_bytes(self) -> int:
         """Return the number of bytes that `remove_previous_run` will free."""

@@ -12,6 +12,7 @@ from networks.toolbox.roles import Roles
 from networks.toolbox.spectral_norm import normalised
 from registry.attribution import error_context
 from registry.now import Now
+from training.distributed.gradients import GradientAverage
 from training.ema import Ema
 from training.extra_terms import ExtraTerms
 from training.optim import Optimizers, trainable_parameters
@@ -35,6 +36,7 @@ class TrainState:
     check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda terms, batch: True
     ema: Ema = field(default_factory=Ema)
     tools: Toolbox = field(default_factory=Toolbox)
+    averaged: GradientAverage = field(default_factory=GradientAverage)  # over processes
 
     def __post_init__(self) -> None:
         own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}

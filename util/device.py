@@ -1,5 +1,6 @@
 """Select the device for --gpu_ids, and copy scalars and batches between devices."""
 
+import os
 from collections.abc import Callable
 from copy import copy
 from dataclasses import fields, is_dataclass
@@ -8,11 +9,14 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from util import ranks
 from util.errors import EnvironmentFault, OptionError
 
 
 def select_device(gpu_ids: str | None) -> torch.device:
     """Return the device: None for the best one, "-1" CPU, "0" first GPU, "mps"; EnvironmentFault if it is absent."""
+    if ranks.world_size() > 1:
+        return _own_device(gpu_ids)
     if gpu_ids is None:
         best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)
@@ -35,6 +39,23 @@ def select_device(gpu_ids: str | None) -> torch.device:
     gpu_names = ", ".join(f"{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
     why = f"there is no GPU {index} here ({gpu_names})"
     raise EnvironmentFault("option", "--gpu_ids", why, "use --gpu_ids -1 for the CPU")
+
+
+def _own_device(gpu_ids: str | None) -> torch.device:
+    """Return the device of this process, one of several on this machine."""
+    words = [word.strip() for word in (gpu_ids or "").lower().split(",") if word.strip()]
+    if (gpu_ids is None and not torch.cuda.is_available()) or set(words) & {"-1", "cpu"} or gpu_ids == "":
+        return torch.device("cpu")
+    if "mps" in words:
+        raise OptionError("option", "--gpu_ids", "MPS does not work with several processes", "use -1, the CPU")
+    own = int(os.environ.get("LOCAL_RANK", ranks.rank()))
+    number = (words[own] if own < len(words) else "none") if len(words) > 1 else str(own)
+    if not number.removeprefix("cuda:").isdigit() or int(number.removeprefix("cuda:")) >= torch.cuda.device_count():
+        why = f"there is no GPU for process {own} of this machine, which has {torch.cuda.device_count()}"
+        raise EnvironmentFault("option", "--gpu_ids", why, "start as many processes as GPUs, or use --gpu_ids -1")
+    device = torch.device("cuda", int(number.removeprefix("cuda:")))
+    torch.cuda.set_device(device)
+    return device
 
 
 def copy_to_cpu(value: Any) -> Any:

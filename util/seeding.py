@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from util.ranks import pulse
+
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # the variable that makes cuBLAS reproducible
 
 
@@ -20,14 +22,19 @@ def seed_everything(seed: int, deterministic: bool = False, one_size: bool = Fal
 
     one_size: all images have the same size, so that cuDNN's search for the fastest convolutions pays off.
     """
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
+    seed_generators(seed)
     if deterministic:
         os.environ.setdefault(_WORKSPACE, ":4096:8")
         # only warn, because reflection padding has no deterministic form on CUDA
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = one_size and not deterministic
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the generators of torch (all devices), random and numpy."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def restores_settings(command: Callable) -> Callable:
@@ -84,6 +91,47 @@ def fork_rng(bits: int):
         np.random.set_state(saved[2])
 
 
+_common: list[Any] = []  # torch's generators for common_draws; [] in one process
+
+
+def split_generators(seed: int) -> None:
+    """Seed this process's own draws; common_draws goes on with torch's generators as they are."""
+    _common[:] = _torch_states()
+    seed_generators(seed)
+
+
+@contextmanager
+def common_draws() -> Iterator[None]:
+    """Inside the block, torch draws in every process of a training step what one process alone would draw."""
+    if pulse.share is None or not _common:
+        yield
+        return
+    own, share = _torch_states(), pulse.share
+    _set_torch_states(_common)
+    pulse.share = None  # the block may call this again
+    try:
+        yield
+    finally:
+        pulse.share, _common[:] = share, _torch_states()
+        _set_torch_states(own)
+
+
+def exchange_common(states: list[Any]) -> list[Any]:
+    """Let common_draws go on with other states of torch's generators; return the former ones."""
+    former, _common[:] = list(_common), states
+    return former
+
+
+def _torch_states() -> list[Any]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+
+
+def _set_torch_states(states: list[Any]) -> None:
+    torch.set_rng_state(states[0])
+    if states[1:]:
+        torch.cuda.set_rng_state(states[1])
+
+
 def generator_states() -> dict[str, Any]:
     """Return the state of every generator that a training step may use, as tensors and numbers."""
     kind, keys, *rest = np.random.get_state(legacy=True)
@@ -92,12 +140,13 @@ def generator_states() -> dict[str, Any]:
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "random": random.getstate(),
         "numpy": (str(kind), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
-    }
+    } | ({"common": list(_common)} if _common else {})
 
 
 def restore_generators(states: dict[str, Any]) -> None:
     """Restore the states from `generator_states`; ValueError for states that are impossible."""
     torch.set_rng_state(states["torch"])
+    _common[:] = states.get("common", [])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
     *_, spare = states["random"]

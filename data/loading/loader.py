@@ -21,7 +21,7 @@ from data.loading.sample_order import EpochBatchSampler, SampleKey
 from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from registry.contract import check_batch
-from util import malloc
+from util import malloc, ranks
 from util.errors import (
     OptionError,
     UserError,
@@ -45,13 +45,20 @@ class Loader:
     """
 
     def __init__(self, dataset: BaseDataset, o: Any, shuffle: bool, pin: bool = False):
-        shards = dataset.shard_numbers() if shuffle else None
         self.batch_sampler = EpochBatchSampler(
-            len(dataset), o.batch_size, o.seed, shuffle, o.isTrain and o.drop_last, shards
+            len(dataset),
+            o.batch_size,
+            o.seed,
+            shuffle,
+            o.isTrain and o.drop_last,
+            dataset.shard_numbers() if shuffle else None,
+            parts=o.accumulate if o.isTrain else 1,
+            is_shared=o.isTrain,
         )
         self.batch_sampler.on_shard = dataset.fetch_ahead
         if not len(self.batch_sampler):
-            why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {o.batch_size}"
+            size = self.batch_sampler.global_size
+            why = f"leaves no batch: {are_text(len(dataset), 'image')} fewer than a batch of {size}"
             raise OptionError("option", "--drop_last", why, "lower --batch_size or omit --drop_last")
         self.o, self.dataset, self.inventory = o, dataset, dataset.inventory
         self.report_frames = not o.isTrain  # training has already checked all headers
@@ -117,9 +124,10 @@ class Loader:
         batches = iter(self.loader)
         self.workers |= set(multiprocessing.active_children()) - other_processes
         # Yield the batches of each message.
-        skipped: dict[str, str] = {}
+        shares, skipped = self.batch_sampler.shares(), dict[str, str]()
         for message in (group.pop(0) for group in batches for _ in range(len(group))):
             batch = self.collator.buffer.read(message)
+            ranks.pulse.beat()
             del message
             if isinstance(batch, UserError):
                 try:
@@ -134,7 +142,8 @@ class Loader:
                 self._report_frames(batch.get("path_A", ()))
                 handed_over = [batch]
                 del batch
-                yield handed_over.pop()  # keep no reference: an image may be huge
+                with ranks.sharing(next(shares)):
+                    yield handed_over.pop()  # keep no reference: an image may be huge
         # List the images that were skipped.
         if skipped:
             when = f" in epoch {epoch}" if self.o.isTrain else ""

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from networks.runtime.amp import is_autocast_disabled
 from networks.runtime.calls import Entry, is_training, tune_calls
 from networks.runtime.eager import is_eager
+from networks.runtime.snapshot import Snapshot
 from networks.toolbox.spectral_norm import norms
 from util.errors import first_line, print_line
-from util.snapshot import Snapshot
 
 _cuda_graph_networks: set[str] = set()  # names of the networks that run as CUDA graphs
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from networks.runtime.eager import is_eager
-from util.snapshot import BufferSnapshot
+from networks.runtime.snapshot import BufferSnapshot
+from util.seeding import exchange_common
 
 # A layer with more than this share of its Sequential's parameters, such as a U-Net's deeper levels, is checkpointed
 # inside instead of recomputed as a whole.
@@ -82,15 +83,18 @@ class _RestoredState(AbstractContextManager):
 
     def __init__(self, segment: nn.Module):
         self.segment, self.buffers, self.flags = segment, BufferSnapshot(segment), _gradient_flags(segment)
-        self.active: list[tuple[AbstractContextManager, list[tuple[nn.Parameter, bool]]]] = []
+        self.active: list[tuple[AbstractContextManager, list[tuple[nn.Parameter, bool]], list[Any]]] = []
+        exchange_common(draws := exchange_common([]))
+        self.draws = draws  # that processes have in common; torch's checkpoint repeats the others
 
     def __enter__(self) -> None:
-        self.active.append((self.buffers.restored(), _gradient_flags(self.segment)))
+        self.active.append((self.buffers.restored(), _gradient_flags(self.segment), exchange_common(self.draws)))
         self.active[-1][0].__enter__()
         _set_gradient_flags(self.flags)
 
     def __exit__(self, *problem: Any) -> None:
-        buffers, flags = self.active.pop()
+        buffers, flags, draws = self.active.pop()
+        exchange_common(draws)
         _set_gradient_flags(flags)
         buffers.__exit__(*problem)
 

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from networks.toolbox import tool_state
 from networks.toolbox.input_augment import SIGNS
+from networks.whole_batch import own_weight
+from util import ranks
 
 LECAM_DECAY = 0.99  # of the averages (Tseng et al. 2021)
 
@@ -50,8 +52,8 @@ class Judgements(nn.Module):
         own, other = (0, 1) if real else (1, 0)
         with torch.no_grad():
             known = p.isfinite()  # one NaN, of a batch that is skipped (--on_nan), would stay in the averages
-            state[2, own] += p.float().where(known, 0.0).sum()
-            state[3, own] += known.sum()
+            state[2, own] += own_weight() * p.detach().float().where(known, 0.0).sum()
+            state[3, own] += own_weight() * known.sum()
         anchor, is_known = state[0, other].clone(), (state[1, other] > 0).to(p.dtype)
         gap = p - anchor if real else anchor - p
         return is_known * F.relu(gap).square().mean()
@@ -66,9 +68,9 @@ class Judgements(nn.Module):
         with torch.no_grad():
             for scale, p in enumerate(real):
                 gap = p - self.boundary if fake is None else p - fake[scale]
-                signs = [gap.sign().nansum(), (~gap.isnan()).sum()]
-                tool_state.kept(self, SIGNS)[:2] += torch.stack([number.float() for number in signs])
-            tool_state.kept(self, SIGNS)[2] += len(real[0])
+                counted = torch.stack([gap.sign().nansum(), (~gap.isnan()).sum()]).float()
+                tool_state.kept(self, SIGNS)[:2] += own_weight() * counted
+            tool_state.kept(self, SIGNS)[2] += own_weight() * len(real[0])
 
     @torch.no_grad()
     def take_signs(self) -> Tensor | None:
@@ -76,7 +78,7 @@ class Judgements(nn.Module):
         if tool_state.PREFIX + SIGNS not in self._buffers:
             return None
         signs = tool_state.kept(self, SIGNS)
-        taken = signs.clone()
+        taken = ranks.add(signs.clone())
         signs.zero_()
         return taken
 
@@ -86,6 +88,7 @@ class Judgements(nn.Module):
         for name, state in self._buffers.items():
             if not name.startswith(f"{tool_state.PREFIX}lecam_") or state is None:
                 continue
+            ranks.add(state[2:])
             alpha, times, sums, numbers = state.clone()
             decay = torch.where(times > 0, LECAM_DECAY, 0.0)
             mean = decay * alpha + (1 - decay) * sums / numbers.clamp(min=1)

@@ -19,10 +19,10 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError, SSLError
 
+from serialization.download.http_deadline import DeadlineResponse
 from serialization.download.partial import PartialFile
 from util import disk_space
 from util.errors import EnvironmentFault, print_line
-from util.http_deadline import DeadlineResponse
 
 HTTP_TIMEOUT_S = 30.0  # seconds for a response to start, and for each chunk of it
 CHUNK_BYTES = 1 << 16

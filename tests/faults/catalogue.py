@@ -1,7 +1,5 @@
 """Number the 103 faults, and give the reason for each one without a test in this folder."""
 
-PROCESSES = "training in several processes is not built yet"
-
 TITLES = {
     1: "killed during a save", 2: "killed at any moment", 3: "SIGTERM in a step", 4: "SIGTERM during a save",
     5: "Ctrl-C, once and twice", 6: "a signal while loading hangs", 7: "closed terminal, closed pipe",
@@ -34,8 +32,4 @@ TITLES = {
     101: "interrupted downloads", 102: "no network", 103: "data sets that already exist",
 }  # fmt: skip
 
-ELSEWHERE = {
-    71: "tested in tests/training/test_step.py: --amp fp16 scales losses and saves the scale",
-    73: PROCESSES,
-    **{n: PROCESSES for n in range(77, 85)},
-}
+ELSEWHERE = {71: "tested in tests/training/test_step.py: --amp fp16 scales losses and saves the scale"}

@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from the tests in tests/faults and, if given, pytest's XML: make faults."""
+"""Write docs/reliability.md from the tests of faults and, if given, pytest's XML: make faults."""
 
 import argparse
 import ast
@@ -17,11 +17,13 @@ sys.path.insert(0, str(ROOT))
 from tests.faults.catalogue import ELSEWHERE, TITLES
 from util.atomic_write import replace_text
 
+FOLDERS = "faults", "distributed"
 PAGE = ROOT / "docs" / "reliability.md"
 HEAD = """# What survives what
 
-Each case is a failure that the tests in `tests/faults` really cause: they kill processes, fill disks, damage files.
-`make faults` runs all cases in their long form and writes this page; `make test` runs a short form. GANvas promises:
+Each case is a failure that the tests in `tests/faults` and `tests/distributed` really cause: they kill processes, fill
+disks, damage files. `make faults` runs all cases in their long form and writes this page; `make test` and
+`make test-distributed` run a short form. GANvas promises:
 **saved work is never lost, a continued run ends like an uninterrupted one, no code in a data or weights file is run,
 and an error is one line** (`error: <thing> '<name>': <why>; <remedy>`). Exit codes: 0 done, 2 options, 3 data,
 4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours.
@@ -33,7 +35,7 @@ Not defended against: people who can already run programs as you, and plug-ins t
 def tests() -> dict[int, list[tuple[str, str]]]:
     """Return {case: [(file::test, what it injects and requires)]}, read from the sources."""
     found: dict[int, list[tuple[str, str]]] = {}
-    for file in sorted((ROOT / "tests" / "faults").glob("test_*.py")):
+    for file in [path for folder in FOLDERS for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef) and (numbers := numbers_of(node)):
                 said = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())

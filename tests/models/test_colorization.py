@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from data.decoding.cielab import lab_to_rgb, rgb_to_lab
 from registry.lookup import find
 from tests.support.runs import SMALL, options
-from util.cielab import lab_to_rgb, rgb_to_lab
 from util.errors import OptionError
 
 # CIE values of sRGB colours (D65), as printed in colour science tables

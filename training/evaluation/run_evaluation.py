@@ -15,11 +15,13 @@ from metrics.tables import write_tables
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
 from registry.lookup import is_known
 from registry.now import Now
+from serialization import exchange
 from training.as_in_test import in_test_mode
 from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Found, Generated, find_images
 from training.run_folder import resume_command
+from util import ranks
 from util.errors import OptionError, Stopped, UserError, are_text, count_text, print_line
 from util.progress import Progress
 
@@ -35,7 +37,8 @@ def make_evaluation(o: Any, model: Any, loader: Any, spec: Any) -> "RunEvaluatio
     if not o.metrics:
         return RunEvaluation(o)
     made = RunEvaluation(o, model, find_images(o, model, spec, loader.inventory), spec.classes)
-    made.try_out()
+    if ranks.rank() == 0:
+        made.try_out()
     return made
 
 
@@ -104,12 +107,27 @@ class RunEvaluation:
         """
         if not self.is_due(run.progress):
             return None
-        try:
-            with timer("metrics"), run.ema.applied():
-                return self._measure(run.progress, run.device, run.folder, stop)
-        except Exception:
+        report: Report | None = None
+        problem: BaseException | None = None
+        with timer("metrics"), run.ema.applied():
+            try:
+                if ranks.rank() == 0:  # the others wait for its values
+                    report = self._measure(run.progress, run.device, run.folder, stop)
+            except (Exception, Stopped) as raised:
+                problem = raised
+            failed = problem is not None
+            rows, failed, noted = exchange.from_first(lambda: (self.history.state_dict(), failed, stop.noted))
+        if failed:
             run.save_latest()
-            raise
+            if problem is None and not noted:
+                exchange.from_first(bool)  # waits for process 0, which ends this one
+            raise problem or self._stopped(run.progress.epoch, noted)
+        if ranks.rank():
+            self.history.load_state_dict(rows)
+        return report
+
+    def _stopped(self, epoch: int, signal: int) -> Stopped:
+        return Stopped(signal, f"stopped and saved at the end of epoch {epoch}; {resume_command(self.o)}")
 
     def _measure(self, progress: Progress, device: Any, folder: Path, stop: Any) -> Report:
         start, now = time.monotonic(), Now(progress.step, progress.epoch, progress.share)
@@ -155,9 +173,9 @@ class RunEvaluation:
 
     def _until_stopped(self, found: Iterable[Compared], now: Now, stop: Any) -> Iterator[Compared]:
         for each in found:
-            if stop.signal:
-                text = f"stopped and saved at the end of epoch {now.epoch}; {resume_command(self.o)}"
-                raise Stopped(stop.signal, text)
+            if stop.noted:  # by this process, which alone measures: the others wait, and agree to nothing meanwhile
+                raise self._stopped(now.epoch, stop.noted)
+            ranks.pulse.beat()
             yield each
 
     def _print_notes(self, comparisons: dict[str, Comparison]) -> None:

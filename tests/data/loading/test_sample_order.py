@@ -27,16 +27,6 @@ def test_each_shard_is_finished_before_the_next():
     assert shuffled_shards(SHARDS, 1, 2) == orders[3]
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4, 8, 40])
-def test_ranks_share_the_samples_and_have_shards_of_their_own(ranks):
-    parts = [shuffled_shards(SHARDS, 3, 1, rank, ranks) for rank in range(ranks)]
-    assert sorted(itertools.chain(*parts)) == list(range(37))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    owners = [sum(shard in SHARDS[part] for part in parts if part) for shard in range(7)]
-    assert sum(owners) - 7 <= ranks - 1  # shards that two ranks read
-    assert list(itertools.chain(*parts)) == shuffled_shards(SHARDS, 3, 1)
-
-
 def test_skipping_continues_inside_a_shard():
     whole = EpochBatchSampler(37, 4, 0, True, False, SHARDS)
     whole.epoch = 2

@@ -1,0 +1,1 @@
+"""Several processes: a soak of kills, and their speed."""

@@ -1,0 +1,1 @@
+"""Processes that train together, for tests."""
