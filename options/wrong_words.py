@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from options.fields import Flag
-from options.other_names import FLAGS, TEST_FLAGS, VALUES
-from options.position import one_path_remedy
+from options.words.other_names import FLAGS, TEST_FLAGS, VALUES
+from options.words.position import one_path_remedy
 from registry import discovery
 from registry.suggestions import model_files
 from util.errors import OptionError

@@ -17,8 +17,8 @@ def test_captured_help_is_current(command, script):
 
 def test_every_flag_named_in_the_documents_exists():
     from options.fields import flags_of
-    from options.other_names import FLAGS
     from options.parse import FLAG_CLASSES, flags_for
+    from options.words.other_names import FLAGS
     from util.spelling import normalise_name
 
     holders = {holder for pair in FLAG_CLASSES.values() for holder in pair}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from options.other_names import FLAGS, TEST_FLAGS, VALUES
 from options.parse import flags_for, parse
+from options.words.other_names import FLAGS, TEST_FLAGS, VALUES
 from registry import lookup
 from registry.lookup import find
 from tests.support.images import picture

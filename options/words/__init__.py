@@ -1,0 +1,1 @@
+"""What users type that is no flag of ours: names of other programs, and words without a flag."""
