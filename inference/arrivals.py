@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from data.listing.files import list_files
+from util.errors import print_line
 
 INCOMPLETE_S = 5.0  # an image that cannot be read may still be copied for so long after it has last changed
 Version = tuple[int, int]  # size (bytes) and modification time (ns) of a file
@@ -19,6 +20,7 @@ class Arrivals:
     def __init__(self, folder: str, settled: dict[str, Version], clock: Callable[[], float] = time.monotonic):
         self.folder, self.settled, self.clock = folder, settled, clock
         self.seen: dict[str, tuple[Version, float]] = {}  # the version of each name, and when it was first seen
+        self.unused: set[str] = set()  # extensions of files that are no images
 
     def look(self) -> list[str]:
         """Return the sorted names of the images that were there at an earlier look too, and have not changed since.
@@ -27,12 +29,20 @@ class Arrivals:
         """
         now, seen = self.clock(), self.seen
         paths = list_files(self.folder)
+        self._note_unused(os.fsdecode(paths.unused).split("\0")[:-1])
         names = [os.fsdecode(paths.name(index)) for index in range(len(paths))]
         versions = {name: self.version(name) for name in names}
         new = {name: version for name, version in versions.items() if version and self.settled.get(name) != version}
         self.seen = {name: seen[name] if name in seen and seen[name][0] == version else (version, now)
                      for name, version in new.items()}  # fmt: skip
         return [name for name, (_, since) in self.seen.items() if since < now]
+
+    def _note_unused(self, names: list[str]) -> None:
+        """Print once for each extension that its files are not read."""
+        for name in names:
+            if (end := os.path.splitext(name)[1]) not in self.unused:
+                self.unused.add(end)
+                print_line(f"note: {name} is not used: only names with the extension of an image are read")
 
     def path(self, name: str) -> str:
         """Return the path of an image."""

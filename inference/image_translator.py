@@ -1,5 +1,6 @@
 """Translate images one by one, each as test.py translates it."""
 
+import re
 from collections.abc import Callable
 from copy import copy
 from pathlib import Path
@@ -68,11 +69,11 @@ class ImageTranslator:
         return self.models[exchanged]
 
     def _print_notes(self, images: FoundImages, path: str) -> None:
-        """Print notes that differ in more than the name of the image, each once."""
+        """Print each note once, although names, sizes and counts in it differ from image to image."""
         frames = count_unused_frames(path, images.dataset.channels)
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
         for note in [*images.dataset.notes, *more]:
-            kind = note.replace(path, "")
+            kind = re.sub(r"\d+", "", note.replace(path, ""))
             if kind not in self.said and not note.startswith("images: "):
                 self.said.add(kind)
                 print_line(note)

@@ -51,3 +51,11 @@ def test_what_has_just_changed_may_be_incomplete(tmp_path):
     assert arrivals.look() == ["a.png"] and arrivals.may_be_incomplete("a.png")
     now = INCOMPLETE_S
     assert not arrivals.may_be_incomplete("a.png")
+
+
+def test_other_files_are_named_once_for_each_extension(arrivals, tmp_path, capsys):
+    for name in ("a.heic", "b.heic", "c.mp4", ".hidden.heic", "list.txt"):
+        (tmp_path / name).write_bytes(b"1")
+    assert [arrivals.look(), arrivals.look()] == [[], []]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in said] == ["a.heic", "c.mp4"]

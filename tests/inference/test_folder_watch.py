@@ -10,6 +10,25 @@ import pytest
 from inference import arrivals, folder_watch
 from tests.support.images import picture
 
+MEMORY = '''"""A model whose output depends on the image before it, and on random numbers."""
+import torch
+from ganvas import BaseModel, Phase, generator
+class Memory(BaseModel):
+    dataset_mode = "aligned"
+    averaged = ("G",)
+    def __init__(self, o, spec):
+        super().__init__()
+        self.G, self.last = generator(o, spec.input_nc, spec.output_nc), 0
+    def phases(self):
+        return [Phase("G", [self.G], self.loss)]
+    def forward(self, batch):
+        made = self.G(batch["A"]) + 0.1 * torch.randn(1) + self.last
+        self.last = 0.5 + self.last
+        return {"real_A": batch["A"], "styled": made}
+    def loss(self, batch, out):
+        return {"L1": (out["styled"] - batch["B"]).abs().mean()}
+'''
+
 
 @pytest.fixture
 def inbox(tmp_path, monkeypatch):
@@ -129,3 +148,14 @@ def test_a_signal_ends_it_after_the_image(watch, inbox, monkeypatch, number, cod
 def test_what_cannot_be_watched_is_an_error(command, runs, inbox, flags, said):
     ended = command("test", "--checkpoints_dir", runs / "checkpoints", "--name", "p2p", *flags)
     assert ended.code in (2, 4) and said in ended.last, ended.last
+
+
+def test_no_result_depends_on_earlier_images(command, runs, inbox, write, tmp_path):
+    write("memory.py", MEMORY)
+    small = "--netG unet_32 --ngf 4 --load_size 36 --crop_size 32 --max_dataset_size 2 --n_epochs 1 --n_epochs_decay 0"
+    data = ("--dataroot", runs / "pairs", "--displays", "console", "--gpu_ids", "-1", *small.split())
+    assert command("train", "--plugin", "memory.py", "--model", "memory", "--name", "m", *data).code == 0
+    shutil.copyfile(inbox / "a.png", inbox / "again.png")
+    assert command("test", "--name", "m", "--watch", "inbox", "--num_test", "3", "--seed", "1").code == 0
+    made = written(tmp_path / "results" / "m" / "inbox_latest_watched" / "images")
+    assert made["a.png"] == made["again.png"] != made["sub/b.png"]
