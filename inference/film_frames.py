@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.decoding.films import Film, Frame, frame_name
-from data.listing.memory import memory_folder
+from data.listing.memory import memory_folder, replace_file
 from util.errors import has_terminal
 
 
@@ -21,14 +21,17 @@ class Results(Protocol):
 
 def translate_film(film: Film, translate: Callable[[str], Any], results: Results, limit: int | None) -> int:
     """Translate the frames of a film in order, at most `limit`, and return their number."""
-    count = 0
+    count, name = 0, frame_name(film.path)
     frames = islice(film.frames(), limit)
-    with tqdm(frames, unit="frame", total=film.count or None, disable=not has_terminal(), leave=False) as bar:
-        for count, frame in enumerate(bar, 1):
-            name = frame_name(film.path, count - 1)
-            with memory_folder({name: _as_file(frame.pixels)}) as folder:
-                images, shown = translate(f"{folder}/{name}")
+    with (
+        memory_folder({name: b""}) as folder,  # of one file, so that what is found for the first frame holds for all
+        tqdm(frames, unit="frame", total=film.count or None, disable=not has_terminal(), leave=False) as bar,
+    ):
+        for frame in bar:
+            replace_file(f"{folder}/{name}", _as_file(frame.pixels))
+            images, shown = translate(f"{folder}/{name}")
             results.add(images.given_options, images.rename(shown), frame)
+            count += 1
     return count
 
 

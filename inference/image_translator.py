@@ -26,7 +26,8 @@ class ImageTranslator:
 
     folder: the run's. build(exchanged): returns the model with its weights, with exchanged for images of the other
     side. alone: each image is translated as in a test of this image, so that results do not depend on earlier images;
-    else as the next one of a test of many. Raise OptionError for a run with several inputs, and what `build` raises.
+    else as the next one of a test of many, and what is found at a path holds for its later content too. Raise
+    OptionError for a run with several inputs, and what `build` raises.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ImageTranslator:
             raise OptionError("option", flag, why, "test a folder that holds all inputs with --dataroot")
         self.results = SeveralResults(o, device)
         self.models: dict[bool, tuple[nn.Module, dict[str, Any]]] = {}  # each with the random generators' first states
+        self.found: dict[str, FoundImages] = {}
         self.said: set[str] = set()
         self.count = 0
         # now, so that missing weights are reported at once
@@ -47,12 +49,8 @@ class ImageTranslator:
 
     def __call__(self, path: str) -> tuple[FoundImages, dict[str, Tensor]]:
         """Return the image in a file as test.py finds it, and {label: (1, C, H, W)}; DataError if it is no image."""
-        own = copy(self.o)
-        own.dataroot = path
-        images = find_images(own, self.folder, self.kind)
-        images.spec()
-        batch = SeededDataset(images.dataset, own.seed).batch((0, 0 if self.alone else self.count))
-        self._print_notes(images, path)
+        images = self._find(path)
+        batch = SeededDataset(images.dataset, self.o.seed).batch((0, 0 if self.alone else self.count))
         model, states = self._model(images.exchanged)
         self.count += 1
         if self.alone:
@@ -60,6 +58,19 @@ class ImageTranslator:
             model = own_copy(model)
         with torch.inference_mode():
             return images, self.results(model, batch)
+
+    def _find(self, path: str) -> FoundImages:
+        """Return the image in a file as a data set; the content of a file that is not alone may change."""
+        if path in self.found:
+            return self.found[path]
+        own = copy(self.o)
+        own.dataroot = path
+        images = find_images(own, self.folder, self.kind)
+        images.spec()
+        self._print_notes(images, path)
+        if not self.alone:
+            self.found[path] = images
+        return images
 
     def _model(self, exchanged: bool) -> tuple[nn.Module, dict[str, Any]]:
         if exchanged not in self.models:

@@ -80,6 +80,7 @@ class FilmWriter:
         source = self.stack.enter_context(film.open())
         self.output = self.stack.enter_context(film.av.open(str(self.beside), "w", format=CONTAINERS[path.suffix]))
         self.stream: Any = None
+        self.converter = film.av.video.reformatter.VideoReformatter()
         self.streams = {stream.index: self.output.add_stream_from_template(stream) for stream in source.streams.audio}
         self.sound: Iterator[Any] = film.sound(source)
         self.packet = next(self.sound, None)
@@ -92,7 +93,7 @@ class FilmWriter:
             why = f"has frames of {self.stream.width}x{self.stream.height} and of {width}x{height}"
             raise DataError("film", self.film.path, why, "cut it where its size changes")
         coloured = self.film.av.VideoFrame.from_ndarray(pixels, "rgb24")
-        encoded = coloured.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709")
+        encoded = self.converter.reformat(coloured, format=self.stream.pix_fmt, dst_colorspace="ITU709")
         encoded.pts, encoded.time_base, encoded.duration = frame.time, self.film.time_base, frame.length
         self._copy_sound((frame.time + frame.length) * self.film.time_base)
         self.output.mux(self.stream.encode(encoded))

@@ -77,10 +77,11 @@ class Film:
         with self.open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            converter = self.av.video.reformatter.VideoReformatter()  # kept, because to set one up takes longer
             try:
                 for frame in container.decode(stream):
                     time = end if frame.pts is None else frame.pts
-                    found = Frame(_upright_pixels(frame), time, frame.duration or length)
+                    found = Frame(_upright_pixels(frame, converter), time, frame.duration or length)
                     number, end = number + 1, time + found.length
                     yield found
             except self.av.FFmpegError as problem:
@@ -95,13 +96,13 @@ class Film:
         return (packet for packet in container.demux(*streams) if packet.dts is not None) if streams else iter(())
 
 
-def _upright_pixels(frame: Any) -> np.ndarray:
+def _upright_pixels(frame: Any, converter: Any) -> np.ndarray:
     """Return the pixels of PyAV's frame as it is shown; a telephone stores films sideways."""
     unsaid = frame.colorspace == UNSPECIFIED and frame.height >= HD_LINES
-    rgb = frame.reformat(format="rgb24", **({"src_colorspace": "ITU709"} if unsaid else {}))
+    rgb = converter.reformat(frame, format="rgb24", **({"src_colorspace": "ITU709"} if unsaid else {}))
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4))
 
 
-def frame_name(film: str, number: int) -> str:
-    """Return the name of a frame as an image, below the folder of its film, whose name may state the side."""
-    return f"{PurePath(os.path.abspath(film)).parent.name}/{number:06d}.ppm"
+def frame_name(film: str) -> str:
+    """Return the name of a frame as an image file, below the name of the film's folder, which may state the side."""
+    return f"{PurePath(os.path.abspath(film)).parent.name}/frame.ppm"
