@@ -99,6 +99,14 @@ class Command:
         return self.o.netD in STYLEGAN2_D or not self.o.isTrain
 
     @property
+    def gives_film(self) -> bool:
+        """Whether test.py translates a film."""
+        # imported here because --help needs no NumPy
+        from data.decoding.films import is_film
+
+        return not self.o.isTrain and not self.generates and is_film(self.o.dataroot)
+
+    @property
     def is_new(self) -> bool:
         """Whether train.py starts a run, so that it loads nothing."""
         return self.o.isTrain and not self.o.continue_train
@@ -255,6 +263,10 @@ TEST: Rows = (
     ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
      lambda c: not c.generates and c.o.eval),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
+    ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image",
+     "--watch translates single images and writes no page", lambda c: bool(c.o.watch)),
+    ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image"
+     " aspect_ratio format", "of a film test.py makes a film", lambda c: c.gives_film),
     ("translate generate", "the model can do nothing else", lambda c: not (c.has_sheets and c.translates_too)),
     ("num_results dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),
@@ -275,11 +287,13 @@ def check_task(command: Command) -> None:
     if o.translate and command.has_sheets and not command.translates_too:
         why = f"{name} generates images from noise and translates none: it has no forward(batch)"
         raise OptionError("option", "--translate", why, "omit it")
-    if o.input and command.generates:
+    if o.watch and not Path(o.watch).is_dir():
+        raise OptionError("option", "--watch", f"there is no folder {o.watch}", "create it, or correct its path")
+    if (given := o.watch or o.input) and command.generates:
         why = f"{name} generates images from noise and reads no folder or file"
         other = "" if command.is_ours or o.generate or not command.translates_too else "; to translate, add --translate"
-        named = "" if Path(o.input).exists() else f"; for a class write --classes {o.input}"
-        raise OptionError("argument", o.input, why, f"omit it{named}{other}")
+        named = "" if Path(given).exists() else f"; for a class write --classes {given}"
+        raise OptionError(*(("option", "--watch") if o.watch else ("argument", given)), why, f"omit it{named}{other}")
 
 
 def unused(command: Command) -> dict[str, str]:

@@ -13,7 +13,7 @@ from options import checks, effects, recipe, store, texts, words, wrong_words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
-from options.position import POSITION, check_position
+from options.names.position import POSITION, check_position, take_folder
 from options.test import Test
 from options.toolbox import Toolbox, without_replaced
 from options.train import Train
@@ -52,8 +52,7 @@ def parse(argv: list[str], phase: str) -> Options:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
     given = _parse_flags(argv, layers.flags, layers=layers)
-    if position := given.pop(POSITION, ""):
-        given["dataroot"] = position
+    position = take_folder(given, config, phase)
     if unknown := [name for name in config if name not in {flag.name for flag in layers.flags}]:
         raise layers.known_flags().unknown(unknown, Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from options.fields import Flag
 from options.names.other_names import FLAGS, TEST_FLAGS, VALUES
-from options.position import one_path_remedy
+from options.names.position import one_path_remedy
 from registry import discovery
 from registry.lookup import entries
 from registry.suggestions import model_files
