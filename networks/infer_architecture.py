@@ -228,14 +228,16 @@ def _infer_pix2pixhd_generator(state: Weights) -> dict[str, Any]:
     local = {int(m[1]) for key in state if (m := re.match(rf"model{enhancers}_2\.(\d{{1,6}})\.conv_block\.", key))}
     start, trunk = 4 + 3 * halvings, 4 + 6 * halvings + n
     last = f"model{enhancers}_2.{len(local) + 4}.weight" if enhancers else f"model.{trunk + 1}.weight"
-    fits = "model.1.bias" in state and _has_convolutions(state, last) and halvings <= MAX_HALVINGS
+    fits = "model.1.weight" in state and _has_convolutions(state, last) and halvings <= MAX_HALVINGS
     if not n or not fits or blocks != set(range(start, start + n)):
         return {}
     wide, input_nc = state["model.1.weight"].shape[:2]
     ngf = wide // 2**enhancers
     if not _is_plausible_size(state, 9 * (wide * 2**halvings) ** 2 * 2 * n):
         return {}
-    flags = {"netG": "local" if enhancers else "global", "ngf": ngf, "norm": _infer_norm_beside_bias(state, "model.2")}
+    has_bias = "model.1.bias" in state
+    norm = _infer_norm_beside_bias(state, "model.2") if has_bias else _infer_norm(state, "model.1", "model.2")
+    flags = {"netG": "local" if enhancers else "global", "ngf": ngf, "norm": norm}
     flags |= {"input_nc": input_nc, "output_nc": state[last].shape[0]}
     flags |= {"n_downsample_global": halvings, "n_blocks_global": n}
     return flags | ({"n_local_enhancers": enhancers, "n_blocks_local": len(local)} if enhancers else {})
