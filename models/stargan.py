@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from models.base import BaseModel, Phase
 from networks import GANLoss
 from networks.architectures.stargan import StarGANDiscriminator, StarGANGenerator
+from networks.infer_architecture import infer_stargan
 from options.fields import option
 from options.names.stargan import OF_STARGAN
 from util.errors import OptionError
@@ -22,7 +23,7 @@ class StarGAN(BaseModel):
     """
 
     dataset_mode = "domains"
-    other_names = OF_STARGAN
+    other_names, infer_flags = OF_STARGAN, staticmethod(infer_stargan)
     defaults = {"gan_mode": "wgangp", "n_critic": 5, "lr": 1e-4, "batch_size": 16, "crop_size": 128,
                 "load_size": "crop_size"}  # fmt: skip
     averaged = ("G",)
@@ -43,7 +44,9 @@ class StarGAN(BaseModel):
         self.o, self.classes = o, spec.classes
         self.attributes = getattr(spec, "attributes", False)
         if spec.input_nc != spec.output_nc or not spec.classes:
-            why = f"{o.dataset_mode} gives {len(spec.classes)} domains, with {spec.input_nc} and {spec.output_nc} channels"
+            why = (
+                f"{o.dataset_mode} gives {len(spec.classes)} domains of {spec.input_nc} and {spec.output_nc} channels"
+            )
             raise OptionError("option", "--dataset_mode", why, "use domains, with equal channels")
         self.G = StarGANGenerator(spec.input_nc, len(spec.classes), o.ngf, o.g_repeat_num)
         if o.isTrain:
@@ -71,8 +74,9 @@ class StarGAN(BaseModel):
     def wanted(self, batch):
         """Yield (name, domains) for a test: each class; or each attribute changed, a hair colour instead of others."""
         eye = torch.eye(len(self.classes), device=batch["A"].device)
-        own = batch.get("label") if self.attributes else None
-        own = torch.zeros(len(batch["A"]), len(eye), device=eye.device) if own is None else own
+        own = batch.get("label")
+        if own is None or own.dim() == 1:
+            own = torch.zeros(len(batch["A"]), len(eye), device=eye.device)
         hair = torch.tensor([name in HAIR_COLOURS for name in self.classes], device=eye.device)
         for name, one in zip(self.classes, eye, strict=True):
             if not self.attributes:

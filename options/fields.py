@@ -37,8 +37,8 @@ def option(
     run. `endless` allows inf. `momentary`: the flag affects one command only, so a run does not store it.
     `aside`: the flag affects how a run is shown, saved or sped up; its value does not change the numbers.
     `fixed`: trained weights depend on the value, so a run cannot resume with another one.
-    `valued`: a switch that true or false may follow, as in other programs: --nce_idt False. `listed`: a text whose words
-    may also follow one after another, as in other programs: --selected_attrs Male Young.
+    `valued`: a switch that true or false may follow, as in other programs: --nce_idt False. `listed`: a text whose
+    words may also follow one after another, as in other programs: --selected_attrs Male Young.
     Types: int, float, str, bool, `int | None`, `bool | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or
     512x256, where the bounds apply to each side.
     """

@@ -1,4 +1,4 @@
-"""domains: images of several domains, as StarGAN (Choi et al. 2018) reads them: a folder each, or a list of attributes."""
+"""domains: images of several domains, in a folder each or with a list of attributes, as in StarGAN's code."""
 
 import os
 import random
@@ -30,11 +30,11 @@ class DomainSpec(Spec):
 
 
 class Domains(Labeled):
-    """Samples {"A", "label", "target", "path_A"}; `target`, in training only, is the label of another image at random.
+    """Samples {"A", "label", "target", "path_A"}; `target`, in training only, is the label of a random image.
 
     A label is the number of the folder's domain; with --attr_path a vector of 0 and 1, one for each of
-    --selected_attrs. A test takes all images of --phase: of folders without a label; those that the list does not name
-    are without attributes.
+    --selected_attrs. A test also takes images that are in no folder of a domain, without a label, and those that the list
+    does not name, as without attributes.
     """
 
     @dataclass
@@ -56,9 +56,10 @@ class Domains(Labeled):
 
     def __init__(self, o):
         self.attributes: np.ndarray | None = None  # (N, attributes) of 0 and 1, in the order of the files
+        self.is_one_list = True  # whether the images are one list, without folders of domains
         super().__init__(o)
         self.read_options = self.read_options._replace(center=o.center_crop)
-        if o.attr_path or not o.isTrain:  # the classes are no folders to be counted
+        if self.is_one_list:
             self.notes[-1] = describe_classes(self.classes, self._counts())
         self._check_domains()
         if o.isTrain and o.num_iters:
@@ -67,9 +68,11 @@ class Domains(Labeled):
     def _find_files(self) -> list[Sequence]:
         if self.o.attr_path:
             return [self.register_files(self._images_of_list())[0]]
-        if self.o.isTrain:
+        folders = self._folders()
+        if self.o.isTrain or folders & set(self.run_classes or folders):
+            self.is_one_list = False
             return super()._find_files()
-        self.classes = self.run_classes or self._folders() or tuple(str(n + 1) for n in range(self.o.c_dim))
+        self.classes = self.run_classes or tuple(str(n + 1) for n in range(self.o.c_dim))
         return [self.register_files(self._images_of_phase())[0]]
 
     @property
@@ -84,9 +87,9 @@ class Domains(Labeled):
         saved = self.o.saved.get("dataroot", self.o.dataroot)
         return self.o.isTrain or os.path.realpath(saved) == os.path.realpath(self.o.dataroot)
 
-    def _folders(self) -> tuple[str, ...]:
-        """Return the folders of domains."""
-        return tuple(name for name in list_folders(self._phase_folder or self.root) if name not in PHASES)
+    def _folders(self) -> set[str]:
+        """Return the names of folders that may be domains."""
+        return set(list_folders(self._phase_folder or self.root)) - set(PHASES)
 
     def _images_of_phase(self) -> Paths:
         """Return the images in the folder of --phase, or in the root if there is none, which --split divides."""
@@ -166,11 +169,12 @@ class Domains(Labeled):
         self.notes.append(f"--num_iters {o.num_iters}: epochs of {steps} steps, {total} in all{falling}")
 
     def __getitem__(self, index: int) -> Sample:
-        sample = super().__getitem__(index)
+        sample = super().__getitem__(index) | {"label": self._label(index)}
         if self.o.isTrain:
-            return sample | {"label": self._label(index), "target": self._label(random.randrange(len(self)))}
-        del sample["label"]
-        return sample if self.attributes is None else sample | {"label": self._label(index)}
+            sample["target"] = self._label(random.randrange(len(self)))
+        elif self.is_one_list and self.attributes is None:
+            del sample["label"]
+        return sample
 
     def _label(self, index: int) -> Any:
         number, label = self.rows[index].tolist()

@@ -1,18 +1,16 @@
 """Networks of StarGAN: a generator that is told the wanted domain, and a discriminator that also names the domain."""
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from networks.infer_architecture import InferableNetwork
 from networks.norm import is_grouped
 from networks.padding import any_size, unfit
 from util.errors import OptionError
 
-Weights = Mapping[str, Tensor]
 N_HALVINGS = 2  # of the generator
 
 
@@ -45,12 +43,14 @@ class StarGANBlock(nn.Module):
         return x + self.main(x)
 
 
-class StarGANGenerator(nn.Module):
+class StarGANGenerator(InferableNetwork):
     """Images (N, nc, H, W) and domains (N, domains) -> images (N, nc, H, W) in [-1, 1] for any H and W.
 
     Each value of the domain is a channel beside the image (Choi et al. 2018, section 4 and appendix). Keys are those of
     the authors' code. Images are padded to sides that are multiples of 4 (`any_size`).
     """
+
+    input_names = ("image", "domain")  # of an exported file
 
     def __init__(self, nc: int, domains: int, ngf: int = 64, blocks: int = 6):
         super().__init__()
@@ -68,14 +68,8 @@ class StarGANGenerator(nn.Module):
         planes = domain.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return any_size(self.main, torch.cat([x, planes], 1), 4, least=8)  # 2x2 inside: instance norm needs it
 
-    def explain_misfit(self, other_state: Weights) -> str:
-        """Return why weights do not fit and the flags they were made with; "" if the reason is unknown."""
-        own, other = infer_stargan(self.state_dict()), infer_stargan(other_state)
-        differs = [f"--{flag} {value}" for flag, value in other.items() if own[flag] != value]
-        return f"it was made with {' '.join(differs)}" if differs else ""
 
-
-class StarGANDiscriminator(nn.Module):
+class StarGANDiscriminator(InferableNetwork):
     """Images (N, nc, H, W) -> (real or not, (N, 1, h, w); logits of the domains, (N, domains)).
 
     `layers` convolutions halve the image each; there is no norm. Keys are those of the authors' code.
@@ -90,7 +84,7 @@ class StarGANDiscriminator(nn.Module):
             raise OptionError("option", "--d_repeat_num", why, remedy)
         widths = [nc, *(ndf * 2**n for n in range(layers))]
         trunk: list[nn.Module] = []
-        for n_in, n_out in zip(widths, widths[1:]):
+        for n_in, n_out in pairwise(widths):
             trunk += [nn.Conv2d(n_in, n_out, 4, stride=2, padding=1), nn.LeakyReLU(0.01)]
         self.main = nn.Sequential(*trunk)
         self.conv1 = nn.Conv2d(widths[-1], 1, 3, padding=1, bias=False)
@@ -106,17 +100,6 @@ class StarGANDiscriminator(nn.Module):
         self.check_size(*x.shape[2:])
         features = self.main(x)
         return self.conv1(features), self.conv2(features).flatten(1)
-
-
-def infer_stargan(state: Weights) -> dict[str, Any]:
-    """Return the flags {ngf, g_repeat_num, c_dim, output_nc} that fit a generator's weights, else {}."""
-    first = state.get("main.0.weight")
-    blocks = {int(m[1]) for key in state if (m := re.fullmatch(r"main\.(\d{1,4})\.main\.0\.weight", key))}
-    last = state.get(f"main.{3 * (2 * N_HALVINGS + 1) + len(blocks)}.weight")
-    if first is None or last is None or first.shape[2:] != (7, 7) or last.shape[2:] != (7, 7):
-        return {}
-    flags = {"ngf": first.shape[0], "g_repeat_num": len(blocks)}
-    return flags | {"c_dim": first.shape[1] - last.shape[0], "output_nc": last.shape[0]}
 
 
 def _normed(conv: nn.Module, channels: int) -> list[nn.Module]:
