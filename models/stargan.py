@@ -44,9 +44,7 @@ class StarGAN(BaseModel):
         self.o, self.classes = o, spec.classes
         self.attributes = getattr(spec, "attributes", False)
         if spec.input_nc != spec.output_nc or not spec.classes:
-            why = (
-                f"{o.dataset_mode} gives {len(spec.classes)} domains of {spec.input_nc} and {spec.output_nc} channels"
-            )
+            why = f"{o.dataset_mode} gives {len(spec.classes)} domains of {spec.input_nc} and {spec.output_nc} channels"
             raise OptionError("option", "--dataset_mode", why, "use domains, with equal channels")
         self.G = StarGANGenerator(spec.input_nc, len(spec.classes), o.ngf, o.g_repeat_num)
         if o.isTrain:

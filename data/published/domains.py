@@ -30,7 +30,7 @@ class DomainSpec(Spec):
 
 
 class Domains(Labeled):
-    """Samples {"A", "label", "target", "path_A"}; `target`, in training only, is the label of a random image.
+    """Samples {"A", "label", "target", "path_A"}; the target, in training only, is that of an image at random.
 
     A label is the number of the folder's domain; with --attr_path a vector of 0 and 1, one for each of
     --selected_attrs. A test also takes images that are in no folder of a domain, without a label, and those that the list
@@ -60,6 +60,7 @@ class Domains(Labeled):
         super().__init__(o)
         self.read_options = self.read_options._replace(center=o.center_crop)
         if self.is_one_list:
+            self._refuse_classes()
             self.notes[-1] = describe_classes(self.classes, self._counts())
         self._check_domains()
         if o.isTrain and o.num_iters:
@@ -146,6 +147,12 @@ class Domains(Labeled):
         """Return how many images have each attribute; [] without a list."""
         return [] if self.attributes is None else self.attributes[: len(self)].sum(0, dtype=int).tolist()
 
+    def _refuse_classes(self) -> None:
+        if self.o.classes:
+            why = "chooses folders of domains, and these images are in none"
+            remedy = "use --selected_attrs" if self.o.attr_path and self.o.isTrain else "omit it"
+            raise OptionError("option", "--classes", why, remedy)
+
     def _check_domains(self) -> None:
         """Raise an error for a single domain, or another number of them than --c_dim."""
         o, count = self.o, len(self.classes)
@@ -153,6 +160,9 @@ class Domains(Labeled):
             why = f"holds one domain, {shorten(self.classes)}, and there must be two to translate between"
             remedy = "put the images of each domain into a folder, train/DOMAIN, or give a list with --attr_path"
             raise DataError("folder", self.root, why, remedy)
+        if not count:
+            why = "is needed: neither a run nor folders nor a list tell how many domains there are"
+            raise OptionError("option", "--c_dim", why, "give the number of domains of these weights")
         if o.c_dim and o.c_dim != count:
             why = f"is {o.c_dim}, and there are {count} domains: {shorten(self.classes)}"
             remedy = "omit it, or name as many with --selected_attrs" if o.attr_path else "omit it"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.base import Spec
+from data.listing.demo import CLASSES
 from data.loading.loader import Loader
 from models.base import BaseModel
 from options.parse import parse
@@ -43,7 +44,7 @@ def make_run(tmp_path, model, *flags):
     """Return a run of a tiny model that nothing was trained of yet."""
     o = options("--model", model, *TINY, *own_networks(model), "--checkpoints_dir", str(tmp_path), *map(str, flags))
     torch.manual_seed(0)
-    built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size))
+    built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size, CLASSES))
     run = Run(o, tmp_path, built, torch.device("cpu"), 1000)
     run.begin_epoch()
     return run
