@@ -33,8 +33,8 @@ class Domains(Labeled):
     """Samples {"A", "label", "target", "path_A"}; the target, in training only, is that of an image at random.
 
     A label is the number of the folder's domain; with --attr_path a vector of 0 and 1, one for each of
-    --selected_attrs. A test also takes images that are in no folder of a domain, without a label, and those that the list
-    does not name, as without attributes.
+    --selected_attrs. A test also takes images that are in no folder of a domain, without a label, and those that the
+    list does not name, as without attributes.
     """
 
     @dataclass

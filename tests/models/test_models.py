@@ -101,7 +101,7 @@ def test_every_penalty_fits_pairs_and_scales(model, penalty):
     o = options("--model", model, *TINY, *flags, *own_networks(model))
     state = TrainState.from_options(find("model", model)(o, Spec(3, 3, 32, 32, ("a", "b"))).to("meta"), o)
     batch = {"A": torch.zeros(2, 3, 32, 32, device="meta"), "path_A": ["a", "b"]}
-    batch |= {"B": batch["A"].clone(), "label": torch.zeros(2, dtype=torch.long, device="meta")}
+    batch |= {"B": batch["A"].clone(), **dict.fromkeys(("label", "target"), torch.zeros(2, dtype=int, device="meta"))}
     _, losses = train_step(state, batch, state.now(0))
     terms = {term: value for each in losses.values() for term, value in each.items()}
     assert all(value.shape == () for value in terms.values() if torch.is_tensor(value))
