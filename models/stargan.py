@@ -98,4 +98,4 @@ class StarGAN(BaseModel):
         """Return the cross entropy of classes, or the sum of those of attributes, as a mean over the images."""
         if label.dim() == 1:
             return F.cross_entropy(logits, label)
-        return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="sum") / len(logits)
+        return F.binary_cross_entropy_with_logits(logits, label.type_as(logits), reduction="sum") / len(logits)

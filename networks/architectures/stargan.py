@@ -4,29 +4,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from networks.infer_architecture import InferableNetwork
-from networks.norm import is_grouped
+from networks.norm import InstanceNormOfImage
 from networks.padding import any_size, unfit
 from util.errors import OptionError
 
 N_HALVINGS = 2  # of the generator
-
-
-class InstanceNormOfImage(nn.InstanceNorm2d):
-    """Instance norm with a scale, by the statistics of the image itself in training and in evaluation.
-
-    It has the keys of the authors' norms, whose running statistics their code never uses; here they are not updated.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__(channels, affine=True, track_running_stats=True)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if is_grouped(input):
-            return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
-        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
 class StarGANBlock(nn.Module):
@@ -65,8 +49,12 @@ class StarGANGenerator(InferableNetwork):
         self.main = nn.Sequential(*layers, nn.Conv2d(ngf, nc, 7, padding=3, bias=False), nn.Tanh())
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
-        planes = domain.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
-        return any_size(self.main, torch.cat([x, planes], 1), 4, least=8)  # 2x2 inside: instance norm needs it
+        planes = domain.to(x.dtype)[:, :, None, None]
+
+        def translate(image: Tensor) -> Tensor:
+            return self.main(torch.cat([image, torch.zeros_like(image[:, :1]) + planes], 1))
+
+        return any_size(translate, x, 4, least=8)  # 2x2 inside: instance norm needs it
 
 
 class StarGANDiscriminator(InferableNetwork):

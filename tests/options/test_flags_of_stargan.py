@@ -33,13 +33,8 @@ MEANINGS = {
     "log_step": ("10", {"print_freq": 160}), "sample_step": ("100", {"update_html_freq": 1600}),
     "model_save_step": ("50", {"save_latest_freq": 800, "save_by_iter": True}), "test_iters": ("7", None),
 }  # fmt: skip
-SAME = {
-    "image_size": "crop_size",
-    "g_conv_dim": "ngf",
-    "d_conv_dim": "ndf",
-    "g_lr": "lr",
-    "d_lr": "lr",
-}  # where defaults are
+# whose defaults have another name
+SAME = {"image_size": "crop_size", "g_conv_dim": "ngf", "d_conv_dim": "ndf", "g_lr": "lr", "d_lr": "lr"}
 
 
 def rows():
@@ -85,8 +80,10 @@ def test_every_flag_has_its_meaning(flag, joined):
 
 
 def test_the_commands_of_the_authors_are_understood():
-    readme = ("--mode train --dataset CelebA --image_size 128 --c_dim 5 --sample_dir s --log_dir l --model_save_dir"
-              " stargan_celeba/models --result_dir r --selected_attrs Black_Hair Blond_Hair Brown_Hair Male Young")  # fmt: skip
+    readme = (
+        "--mode train --dataset CelebA --image_size 128 --c_dim 5 --sample_dir s --log_dir l --result_dir r"
+        " --model_save_dir stargan_celeba/models --selected_attrs Black_Hair Blond_Hair Brown_Hair Male Young"
+    )
     o = parse(["--model", "stargan", *readme.replace("--result_dir r", "").split()], "train")
     assert (o.dataroot, o.attr_path) == ("data/celeba/images", "data/celeba/list_attr_celeba.txt")
     assert (o.center_crop, o.crop_size, o.load_size, o.name) == (178, 128, 128, "models")
