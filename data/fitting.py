@@ -171,12 +171,14 @@ def _read_data(o: Any, mode: str, changes: dict[str, Any], with_doubts: bool = F
 
 
 def _rank(mode: str, dataset: Any, fit: Fit) -> tuple[int, int]:
-    """Return the order of preference: several classes, then as in PREFERENCE, and the data as they are first.
+    """Return the order of preference: label maps, several classes, as in PREFERENCE, and the data as they are first.
 
     Files of A|B go before one class only if they are exactly twice as wide as high.
     """
     order = PREFERENCE.index(mode) if mode in PREFERENCE else 9 if mode in LAST_CHOICES else 8
-    if _has_classes(dataset, fit):
+    if mode == "semantic":  # its folders have names of their own
+        order = -2
+    elif _has_classes(dataset, fit):
         order = -1
     elif (
         mode == "aligned" and dataset.partners is None and not twice_as_wide(dataset.paths, dataset.o.max_image_pixels)

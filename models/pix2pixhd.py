@@ -78,7 +78,8 @@ class Pix2PixHD(LabelMaps, BaseModel):
 
     def forward(self, batch):
         semantic = semantic_input(batch, self.o)
-        features = [self.E(batch["B"], object_ids(batch, self.o))] if self.encodes else []
+        ids = object_ids(batch, self.o) if self.encodes else None
+        features = [self.E(batch["B"], ids)] if self.encodes else []
         out = {"semantic": semantic, "fake_B": self.G(torch.cat([semantic, *features], 1))}
         return out | ({"real_B": batch["B"]} if "B" in batch else {})
 

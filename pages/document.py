@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,22 @@ from util.atomic_write import replace_text
 ASSETS = Path(__file__).parent / "assets"
 
 
-def make_document(title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None) -> Any:
+def make_document(
+    title: str, styles: tuple[str, ...] = (), scripts: tuple[str, ...] = (), data: Any = None,
+    allowed: Mapping[str, str] | None = None,
+) -> Any:  # fmt: skip
     """Return an empty page with style.css and these `styles` and `scripts`, files in assets/, embedded.
 
-    The Content-Security-Policy lets only these scripts and files beside the page run or load. Scripts read `data` with
-    JSON.parse(document.getElementById("data").textContent).
+    The Content-Security-Policy lets only these scripts and files beside the page run or load, and what `allowed` adds
+    to its directives. Scripts read `data` with JSON.parse(document.getElementById("data").textContent).
     """
     sources = [(ASSETS / name).read_text(encoding="utf-8") for name in scripts]
     script_hashes = " ".join(f"'sha256-{_sha256_base64(source)}'" for source in sources)
-    policy = f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self' {script_hashes}"
+    sources_of = {"default-src": "'none'", "img-src": "'self' data:", "style-src": "'unsafe-inline'",
+                  "script-src": f"'self' {script_hashes}"}  # fmt: skip
+    for directive, more in (allowed or {}).items():
+        sources_of[directive] = f"{sources_of.get(directive, '')} {more}".strip()
+    policy = "; ".join(f"{directive} {allowed_from}" for directive, allowed_from in sources_of.items())
     page = dominate.document(title=title)
     page["lang"] = "en"
     with page.head:

@@ -2,12 +2,13 @@
 
 The file is loaded again in a fresh process and compared with the network on images of two sizes; it is only kept if no
 value differs by more than 1/255 of the range. Formats: onnx (ONNX Runtime and others), torch_export
-(torch.export.load), torchscript (torch.jit.load, C++), safetensors (weights and architecture). docs/export.md shows how
-to use them.
+(torch.export.load), torchscript (torch.jit.load, C++), safetensors (weights and architecture), web (a folder for a web
+host: a page on which the generator runs in the browser). docs/export.md shows how to use them.
 Flags after -- are those of test.py, such as the architecture of other programs' weights: -- --netG unet_256.
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,33 @@ sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
 from cli.script import Command, size
+from inference.export.compact import round_weights
 from inference.export.exportable import Exportable
 from inference.export.formats import FORMATS, check_format
 from inference.export.generator_search import Generator
+from inference.export.page_facts import page_facts
 from inference.export.run_loading import LoadedRun, load_run
-from inference.export.verification import check_target, export_verified, two_sizes
+from inference.export.verification import Verdict, check_target, export_verified, two_sizes
+from inference.export.web_runtime import runtime_files
 from options import store
+from pages.generator_page import GENERATOR, write_generator_page
 from registry import discovery
+from util.disk_space import format_bytes
 from util.errors import OptionError, print_line
 
 MAX_SIDE = 512  # pixels of the images that a generator with free sizes is recorded with
+WEB, WEB_PICTURES = "web", 24  # of these images are the colours that the page draws with
+WEB_INPUTS = ({"image"}, {"image", "z"}, {"z"}, {"z", "label"})
 
 
 def make_parser() -> Command:
     """Return the command-line parser."""
     parser = Command(__file__, __doc__)
     parser.add_argument("--name", required=True, metavar="RUN", help="the run, a folder in --checkpoints_dir")
-    parser.add_argument("--format", required=True, choices=tuple(FORMATS), help="what is written")
+    parser.add_argument("--format", required=True, choices=(*FORMATS, WEB), help="what is written")
     parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs")
     parser.add_value("--results_dir", "./results/", "the file goes to NAME/export in this folder")
-    parser.add_argument("--output", metavar="FILE", help="write this file instead")
+    parser.add_argument("--output", metavar="FILE", help="write this file instead; of --format web, this folder")
     parser.add_value("--epoch", "latest", "weights: an epoch's number, latest, best or best_METRIC")
     parser.add_argument("--load_iter", type=int, help="weights saved as iter_N instead")
     parser.add_argument("--direction", choices=("AtoB", "BtoA"), help="which generator of a run that has two")
@@ -45,6 +53,7 @@ def make_parser() -> Command:
     parser.add_switch("--pixels", "take and give uint8 (H, W, C) instead of float (N, C, H, W) in [-1, 1]")
     parser.add_switch("--half", "16-bit weights and computation: half the size of the file")
     parser.add_argument("--images", default="", metavar="PATH", help="verify with these images; default: the run's own")
+    parser.add_argument("--credit", default="", metavar="TEXT", help="a line for the page of --format web, on its data")
     parser.add_argument("--plugin", action="append", default=[], metavar="PATH", help="a file or folder with plug-ins")
     return parser
 
@@ -84,18 +93,25 @@ def default_target(run: LoadedRun, generator: Generator, o: Any) -> Path:
     marks = [f"_{o.size.width}x{o.size.height}"] if o.size else []
     marks += [f"_{name}" for name in ("pixels", "half") if getattr(o, name)]
     stem = f"{run.which}_net_{generator.name}{''.join(marks)}"
-    return Path(o.results_dir, run.o.name, "export", stem + FORMATS[o.format].suffix)
+    suffix = "_web" if o.format == WEB else FORMATS[o.format].suffix
+    return Path(o.results_dir, run.o.name, "export", stem + suffix)
 
 
-def main(argv, report):
-    """Export the generator of a run."""
-    more = argv[argv.index("--") + 1 :] if "--" in argv else []
-    o = make_parser().parse_argv(argv[: len(argv) - len(more) - 1] if "--" in argv else argv)
-    check_format(o.format, o.pixels)
+def check_options(o: Any) -> None:
+    """Raise an error for options that have no effect on a format, and if a package of it is missing."""
+    check_format("onnx" if o.format == WEB else o.format, o.pixels)
     if o.format == "safetensors" and o.size:
         raise OptionError("option", "--size", "safetensors hold weights alone, for any size", "omit it")
-    run = load_run(test_flags(o, more), o.images)
-    generator = run.generator(o.network)
+    if o.format == WEB and (o.pixels or o.half):
+        which = "--pixels" if o.pixels else "--half"
+        why = "--format web has no use for it: the page converts pixels, and stores 16-bit weights"
+        raise OptionError("option", which, why, "omit it")
+    if o.format != WEB and o.credit:
+        raise OptionError("option", "--credit", "is a line of the page of --format web", "omit it")
+
+
+def export_file(run: LoadedRun, generator: Generator, o: Any) -> None:
+    """Export a generator to one file."""
     if o.format == "safetensors" and not generator.is_network:
         why = "holds one network, and several make this model's images"
         raise OptionError("option", "--format safetensors", why, "name one with --network, or use another format")
@@ -103,17 +119,61 @@ def main(argv, report):
     check_target(target, o.format)
     if o.format == "torchscript":
         print_line("note: Python 3.14 and later have no TorchScript: for them use --format torch_export, or onnx")
+    written, verdict = export_one(o.format, item, target, run, o)
+    print_line(f"{target}: {', '.join(written.names)} -> picture, {json.dumps(written.about['values'])[1:-1]}")
+    print_verdict(written, verdict, run)
+
+
+def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
+    """Export a generator to a folder with a page on which it runs."""
+    why = run.why_no_pixels(generator)
+    if set(generator.inputs) not in WEB_INPUTS:
+        why = f"it needs {', '.join(generator.inputs)}, and a page can give images, noise and classes alone"
+    if why:
+        raise OptionError("option", "--format web", f"{run.o.model} cannot run on a page: {why}", "use --format onnx")
+    item = make_item(run, generator, o)
+    target = Path(o.output) if o.output else default_target(run, generator, o)
+    check_target(target / GENERATOR, "onnx")
+    runtime = runtime_files()
+    round_weights(generator.net)
+    item.small = True
+    written, verdict = export_one("onnx", item, target / GENERATOR, run, o)
+    height, width = (run.spec.height, run.spec.width) if written.about["sizes"] == "any" else written.size
+    facts = {"width": width, "height": height} | page_facts(generator, run.pictures, written.about)
+    write_generator_page(target, run.o.name, facts, runtime, o.credit)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    print_line(f"{target}: a page for any web server, {format_bytes(size)}, with weights of 16 bits")
+    print_verdict(written, verdict, run)
+    print_line(f"try it: python scripts/draw.py --page {shlex.quote(str(target))}")
+
+
+def export_one(name: str, item: Exportable, target: Path, run: LoadedRun, o: Any) -> tuple[Exportable, Verdict]:
+    """Write and verify a file; say if it is for one size alone."""
     plugins = tuple(discovery.paths())
-    written, verdict, reason = export_verified(o.format, item, target, run.pictures, plugins, bool(o.size))
+    written, verdict, reason = export_verified(name, item, target, run.pictures, plugins, bool(o.size))
     if reason:
         height, width = item.size
-        print_line(f"note: {generator.name} is exported for images of {width}x{height} alone: {reason}")
+        print_line(f"note: {item.generator.name} is exported for images of {width}x{height} alone: {reason}")
+    return written, verdict
+
+
+def print_verdict(written: Exportable, verdict: Verdict, run: LoadedRun) -> None:
+    """Say with which images a file was verified, and how much it differs."""
     sizes = " and ".join(f"{width}x{height}" for height, width in dict.fromkeys(two_sizes(written)))
-    tried = f"{run.origin}, {sizes}" if item.takes_image else f"noise, {sizes}"
-    print_line(f"{target}: {', '.join(written.names)} -> picture, {json.dumps(written.about['values'])[1:-1]}")
+    tried = f"{run.origin}, {sizes}" if written.takes_image else f"noise, {sizes}"
     print_line(
         f"verified in a fresh process on {tried}: largest difference {verdict.largest:.2g} of the range of values"
     )
+
+
+def main(argv, report):
+    """Export the generator of a run."""
+    more = argv[argv.index("--") + 1 :] if "--" in argv else []
+    o = make_parser().parse_argv(argv[: len(argv) - len(more) - 1] if "--" in argv else argv)
+    check_options(o)
+    run = load_run(test_flags(o, more), o.images, *([WEB_PICTURES] if o.format == WEB else []))
+    export = export_page if o.format == WEB else export_file
+    export(run, run.generator(o.network), o)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class OneSize(nn.Module):
 class Exportable:
     """A generator to be exported, for images of `size` (height, width) or, where `free` says so, of any.
 
-    pixels, half: see `Pixels` and `Half`. classes: the number of values that a label may have.
+    pixels, half: see `Pixels` and `Half`. small: an ONNX file stores the weights in 16 bits (compact.py). classes: the
+    number of values that a label may have.
     """
 
     generator: Generator
@@ -65,6 +66,7 @@ class Exportable:
     pixels: bool = False
     half: bool = False
     classes: int = 1
+    small: bool = False
     free: str = "NHW"
     about: dict[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from inference.export.compact import store_in_16_bits
 from inference.export.exportable import DIMENSIONS, Exportable
 from serialization.safetensors_file import write_tensors
 from util.errors import EnvironmentFault, OptionError
@@ -38,7 +39,12 @@ def write_onnx(item: Exportable, path: Path) -> None:
     )
     assert program is not None
     program.model.metadata_props[METADATA] = json.dumps(item.about)
-    program.save(path, external_data=False)
+    if not item.small:
+        program.save(path, external_data=False)
+        return
+    model = program.model_proto
+    store_in_16_bits(model)
+    path.write_bytes(model.SerializeToString())
 
 
 def write_torch_export(item: Exportable, path: Path) -> None:

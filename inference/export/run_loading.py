@@ -90,11 +90,11 @@ class LoadedRun:
         return ""
 
 
-def load_run(argv: list[str], images: str = "") -> LoadedRun:
+def load_run(argv: list[str], images: str = "", number: int = MAX_PICTURES) -> LoadedRun:
     """Return the run that flags of test.py name; images: a folder or file to try the generator with.
 
-    Raises CheckpointError, OptionError and DataError as test.py does, and OptionError for label maps; without --images,
-    a run whose data are not there is tried with generated images.
+    number: of the images, at most. Raises CheckpointError, OptionError and DataError as test.py does, and OptionError
+    for label maps; without --images, a run whose data are not there is tried with generated images.
     """
     o = parse([*argv, "--gpu_ids", "-1", *(["--dataroot", images] if images else [])], "test")
     if not sees_only_pictures(o):
@@ -108,7 +108,7 @@ def load_run(argv: list[str], images: str = "") -> LoadedRun:
     run = LoadedRun(o, folder, which, model, spec)
     if not o.generate:
         channels = spec.output_nc if run.is_turned else spec.input_nc
-        run.pictures, run.origin, run.values = find_samples(o, folder, type(model), channels, images)
+        run.pictures, run.origin, run.values = find_samples(o, folder, type(model), channels, images, number)
     return run
 
 
@@ -133,14 +133,16 @@ class FoundSamples(NamedTuple):
     values: dict[str, Tensor]
 
 
-def find_samples(o: Any, folder: Path, model_class: type, channels: int, images: str) -> FoundSamples:
-    """Return up to MAX_PICTURES source images (C, H, W) as test.py reads them, or generated ones."""
+def find_samples(
+    o: Any, folder: Path, model_class: type, channels: int, images: str, number: int = MAX_PICTURES
+) -> FoundSamples:
+    """Return up to `number` source images (C, H, W) as test.py reads them, or generated ones."""
     try:
         given = copy(o)
         found = find_images(given, folder, model_class)
         found.spec()
         with fork_rng(0):
-            samples = [found.dataset[index % len(found.dataset)] for index in range(MAX_PICTURES)]
+            samples = [found.dataset[index % len(found.dataset)] for index in range(number)]
         pictures = [torch.as_tensor(np.asarray(sample["A"])).float() for sample in samples]
         if any(picture.shape[0] != channels for picture in pictures):
             raise OptionError("images", found.o.dataroot, f"do not have {channels} channels", "give others")

@@ -68,6 +68,13 @@ def test_what_does_not_fit_is_named(city, flags, spoil, why):
     assert why in str(caught.value)
 
 
+def test_other_models_name_those_of_label_maps(city):
+    for model, mode in (("pix2pix", "aligned"), ("cycle_gan", "unaligned")):
+        o = options("--model", model, "--dataroot", str(city))
+        with pytest.raises(DataError, match="use --model pix2pixhd "):
+            find("dataset", mode)(o)
+
+
 def test_missing_instances_name_the_flag(city):
     for file in (city / "train_inst").iterdir():
         file.unlink()

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.export_table import CLASS_GENERATOR
 from inference.export.formats import FORMATS, write
 from networks import GENERATORS
-from scripts.export import make_parser
+from scripts.export import WEB, make_parser
 from tests.support.architectures import item_of
 from tests.support.images import picture
 from tests.support.runs import ROOT
@@ -49,9 +49,10 @@ def example(text, **names):
 
 def test_flags_and_formats_of_the_page_exist():
     flags = {flag for action in make_parser()._actions for flag in action.option_strings}
-    elsewhere = {"--range", "--noise_nc", "--ema", "--init_from", "--export_format", "--dataroot", "--plugin", "--ngf"}
+    elsewhere = {"--range", "--noise_nc", "--ema", "--init_from", "--export_format", "--dataroot", "--plugin", "--ngf",
+                 "--page"}  # fmt: skip
     assert set(re.findall(r"--[a-z_]+", PAGE)) - flags - elsewhere == set()
-    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == set(FORMATS)
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == {*FORMATS, WEB}
 
 
 def test_the_table_holds_every_generator_and_no_error():

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.published.semantic import LabelSpec
 from networks import discriminator, generator
 from networks.architectures.pix2pixhd import InstanceEncoder, object_means
 from networks.infer_architecture import infer_discriminator, infer_generator, mismatch_text
+from registry.lookup import find
 from tests.support.runs import options
+from util.errors import EnvironmentFault, OptionError
 
 FACTS = Path(__file__).resolve().parents[1] / "facts" / "pix2pixhd_networks.tsv"
 FLAGS = {
@@ -83,6 +86,23 @@ def test_generators_keep_every_size(netG, side):
     flags = f"--model pix2pixhd --netG {netG} --ngf 1 --n_downsample_global 2 --n_blocks_global 1"
     o = options(*flags.split())
     assert generator(o, 2, 3)(torch.rand(1, 2, side, 48)).shape == (1, 3, side, 48)
+
+
+@pytest.mark.parametrize("flag", ["--instance_feat", "--label_feat"])
+def test_features_of_objects_need_photographs(flag):
+    o = options(*f"--model pix2pixhd --label_nc 2 --no_vgg_loss --n_downsample_global 1 {flag}".split())
+    model = find("model", "pix2pixhd")(o, LabelSpec(1, 3, 32, 32, label_nc=2))
+    maps = {"A": torch.zeros(1, 1, 32, 32), "instance": torch.zeros(1, 32, 32).long()}
+    with pytest.raises(OptionError, match=f"'{flag}': encodes photographs, and there are none"):
+        model(maps)
+
+
+def test_without_weights_of_vgg_a_flag_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    o = options(*"--model pix2pixhd --label_nc 2 --ngf 1 --ndf 1 --n_downsample_global 1 --n_blocks_global 1".split())
+    with pytest.raises(EnvironmentFault, match="do without them: --no_vgg_loss") as caught:
+        find("model", "pix2pixhd")(o, LabelSpec(1, 3, 32, 32, label_nc=2))
+    assert caught.value.code == 5
 
 
 def test_object_means_are_those_of_each_image():

@@ -1,0 +1,223 @@
+// The page of a generator that translates a picture: draw or give one on the left, see the result on the right.
+"use strict";
+
+const PHOTO_COLOURS = [[255, 255, 255], [20, 20, 20], [200, 40, 40], [240, 150, 40], [250, 220, 60], [70, 160, 70], [50, 110, 200], [120, 80, 50]];
+
+/** Return the colours of the easel: those of the run's drawings, else some. */
+function easelColours(facts) {
+  return facts.colours.length > 1 ? facts.colours : PHOTO_COLOURS;
+}
+
+/** Build the page in `place`. */
+function translatePage(place, facts, engine, say) {
+  const [channels] = facts.inputs.image;
+  const { width, height } = facts;
+  const isFree = facts.sizes === "any";
+  let source = null; // the picture that was given, in its own size
+  let seed = 1;
+  let camera = null;
+  let isBuilt = false; // before, changes of the easel are not translated
+
+  const easel = makeEasel(width, height, easelColours(facts), () => { if (isBuilt) update(); });
+  const result = make("canvas", { width, height, role: "img", "aria-label": "What the generator makes of it" });
+  const compare = makeEdge(easel.canvas, result);
+  const size = make("select", { "aria-label": "Size" },
+    make("option", { value: "run" }, `${width} × ${height}, as it was trained`),
+    make("option", { value: "own" }, "the picture's own size"));
+
+  async function update() {
+    const { image: _, ...noises } = facts.inputs;
+    const pixels = easel.pixels();
+    const inputs = { image: toTensor(pixels, channels) };
+    for (const [name, shape] of Object.entries(noises)) {
+      const dims = shape.length === 3 ? [1, shape[0], pixels.height, pixels.width] : [1, ...shape];
+      inputs[name] = { type: "float32", data: normalNumbers(seed, dims.reduce((a, b) => a * b)), dims };
+    }
+    try {
+      const answer = await engine.run(inputs);
+      if (!answer) return;
+      const image = toImage(answer.value);
+      [result.width, result.height] = [image.width, image.height];
+      result.getContext("2d").putImageData(image, 0, 0);
+      compare.update();
+      say(`${Math.round(answer.milliseconds)} ms on ${engine.device}`);
+      document.dispatchEvent(new CustomEvent("translated"));
+    } catch (problem) {
+      say(`This picture cannot be translated: ${problem.message}`);
+    }
+  }
+
+  function scaled(pixels) {
+    if (size.value === "own") return pixels;
+    return pixels.width === width && pixels.height === height ? pixels : resize(pixels, width, height);
+  }
+
+  function give(pixels) {
+    source = pixels;
+    easel.show(scaled(pixels));
+  }
+
+  async function open(file) {
+    stopCamera();
+    try {
+      const bitmap = await createImageBitmap(file);
+      give(pixelsOf(bitmap, bitmap.width, bitmap.height, isFree ? 2048 : 4096));
+    } catch {
+      say(`${file.name || "This"} is no picture that this browser can read`);
+    }
+  }
+
+  function stopCamera() {
+    camera?.getTracks().forEach((track) => track.stop());
+    camera = null;
+    cameraButton.textContent = "Camera";
+  }
+
+  async function startCamera() {
+    try {
+      camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "environment" } });
+    } catch (problem) {
+      say(`There is no camera for this page (${problem.message ?? "only https and localhost have one"})`);
+      return;
+    }
+    cameraButton.textContent = "Stop the camera";
+    const video = make("video", { muted: true, playsinline: true });
+    video.srcObject = camera;
+    await video.play();
+    const frame = () => {
+      if (!camera) return;
+      source = pixelsOf(video, video.videoWidth, video.videoHeight, 640);
+      easel.watch(scaled(source));
+      setTimeout(frame, 60);
+    };
+    frame();
+  }
+
+  const picker = make("input", { type: "file", accept: "image/*", hidden: true });
+  picker.addEventListener("change", () => { if (picker.files[0]) open(picker.files[0]); picker.value = ""; });
+  const button = (text, action, attributes = {}) => {
+    const made = make("button", { type: "button", ...attributes }, text);
+    made.addEventListener("click", action);
+    return made;
+  };
+  const cameraButton = button("Camera", () => (camera ? stopCamera() : startCamera()));
+  size.addEventListener("change", () => { if (source) easel.show(scaled(source)); });
+
+  const tools = makeTools(easel, easelColours(facts), button);
+  const given = make("div", { class: "tools" }, button("Open a picture", () => picker.click()), cameraButton, picker);
+  if (isFree) given.append(size);
+  if (Object.keys(facts.inputs).length > 1) given.append(button("Another result", () => { seed += 1; update(); }));
+  const made = make("div", { class: "tools" }, button("Save the result", () => savePng(result, "picture.png")),
+    button("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
+  place.append(
+    make("section", { class: "pane" }, make("h2", {}, "You"), easel.canvas, tools, given),
+    make("section", { class: "pane" }, make("h2", {}, "The generator"), compare.frame, made),
+  );
+  isBuilt = true;
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
+  });
+  document.addEventListener("paste", (event) => { if (event.clipboardData.files[0]) open(event.clipboardData.files[0]); });
+  return { first: () => ({ image: toTensor(easel.pixels(), channels), ...firstNoise(facts.inputs, height, width) }), update };
+}
+
+/** Return noise inputs for the comparison of devices. */
+function firstNoise({ image: _, ...noises }, height, width) {
+  return Object.fromEntries(Object.entries(noises).map(([name, shape]) => {
+    const dims = shape.length === 3 ? [1, shape[0], height, width] : [1, ...shape];
+    return [name, { type: "float32", data: normalNumbers(1, dims.reduce((a, b) => a * b)), dims }];
+  }));
+}
+
+/** Return the tools of an easel: what draws, how thick, and in which colour. */
+function makeTools(easel, colours, button) {
+  const { state } = easel;
+  const bar = make("div", { class: "tools", role: "toolbar", "aria-label": "Drawing" });
+  const kinds = ["pencil", "eraser", "fill"].map((tool) => button(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
+  const swatches = colours.slice(1).map((colour, i) => button("", () => pick(colour), {
+    class: "swatch", style: `background: rgb(${colour.join()})`, "aria-label": `Colour ${i + 1}`, title: `Colour ${i + 1}`,
+  }));
+  const thickness = make("input", { type: "range", min: 1, max: 40, value: state.size, "aria-label": "Thickness" });
+
+  function choose(tool) {
+    state.tool = tool;
+    kinds.forEach((each, i) => each.setAttribute("aria-pressed", ["pencil", "eraser", "fill"][i] === tool));
+  }
+
+  function pick(colour) {
+    state.colour = colour;
+    swatches.forEach((swatch, i) => swatch.setAttribute("aria-pressed", colours[i + 1] === colour));
+    if (state.tool === "eraser") choose("pencil");
+  }
+
+  thickness.addEventListener("input", () => { state.size = Number(thickness.value); });
+  bar.append(...kinds, thickness, button("Undo", easel.undo), button("Redo", easel.redo), button("Clear", easel.clear));
+  const palette = make("div", { class: "tools swatches", role: "toolbar", "aria-label": "Colours" });
+  if (swatches.length > 1) palette.append(...swatches);
+  choose("pencil");
+  pick(colours[1]);
+  document.addEventListener("keydown", (event) => {
+    if (event.target.closest?.("input, select") || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (event.ctrlKey || event.metaKey) {
+      if (key === "z") (event.shiftKey ? easel.redo : easel.undo)();
+      else if (key === "y") easel.redo();
+      else return;
+    } else if ("pef".includes(key)) {
+      choose({ p: "pencil", e: "eraser", f: "fill" }[key]);
+    } else if (key === "[" || key === "]") {
+      thickness.value = Number(thickness.value) + (key === "]" ? 1 : -1);
+      state.size = Number(thickness.value);
+    } else if (Number(key) >= 1 && swatches[Number(key) - 1]) {
+      pick(colours[Number(key)]);
+    } else return;
+    event.preventDefault();
+  });
+  return make("div", {}, bar, palette);
+}
+
+/** Return a frame in which a copy of one canvas covers the left of another, up to an edge that can be dragged. */
+function makeEdge(left, right) {
+  const over = make("canvas", { class: "over", hidden: true });
+  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, hidden: true, "aria-label": "Edge between drawing and result" });
+  const button = make("button", { type: "button", "aria-pressed": "false" }, "Compare");
+  const stage = make("div", { class: "stage" }, right, over);
+  let dragged = false;
+
+  function move(percent) {
+    range.value = percent;
+    over.style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
+  }
+
+  function update() {
+    if (over.hidden) return;
+    [over.width, over.height] = [left.width, left.height];
+    over.getContext("2d").drawImage(left, 0, 0);
+  }
+
+  function drag(event) {
+    const box = stage.getBoundingClientRect();
+    move(Math.min(100, Math.max(0, (100 * (event.clientX - box.left)) / box.width)));
+  }
+
+  button.addEventListener("click", () => {
+    over.hidden = !over.hidden;
+    range.hidden = over.hidden;
+    button.setAttribute("aria-pressed", String(!over.hidden));
+    update();
+    move(range.value);
+  });
+  range.addEventListener("input", () => move(range.value));
+  stage.addEventListener("pointerdown", (event) => {
+    if (over.hidden) return;
+    event.preventDefault();
+    dragged = true;
+    stage.setPointerCapture(event.pointerId);
+    drag(event);
+  });
+  stage.addEventListener("pointermove", (event) => { if (dragged) drag(event); });
+  for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => { dragged = false; });
+  return { frame: make("div", {}, stage, range), button, update };
+}
