@@ -10,6 +10,12 @@ from util.errors import OptionError, print_line
 BATCH_SIZE = 16  # the default
 WORDS_OF_BOTH = "a run is of one data set: train one for each, with --dataset CelebA and --dataset RaFD"
 Words = list[str]
+# {data set: {(flag here, its name there): the authors' default}}
+USUAL = {
+    "CelebA": {("dataroot", "celeba_image_dir"): "data/celeba/images", ("center_crop", "celeba_crop_size"): "178",
+               ("attr_path", ""): "data/celeba/list_attr_celeba.txt"},
+    "RaFD": {("dataroot", "rafd_image_dir"): "data/RaFD/train", ("center_crop", "rafd_crop_size"): "256"},
+}  # fmt: skip
 
 
 def value_of(argv: Words, *names: str) -> str | None:
@@ -29,14 +35,17 @@ def _mode(value: str, argv: Words, phase: str) -> Words:
 
 
 def _dataset(value: str, argv: Words, phase: str) -> Words:
-    if value not in ("CelebA", "RaFD"):
+    if value not in USUAL:
         raise OptionError("option", "--dataset", f"is {value}", WORDS_OF_BOTH)
-    usual = {"dataroot": "data/celeba/images", "attr_path": "data/celeba/list_attr_celeba.txt", "center_crop": "178"}
-    if value == "RaFD":
-        usual = {"dataroot": "data/RaFD/train", "center_crop": "256"}
-    given = {"dataroot": ("celeba_image_dir", "rafd_image_dir"), "center_crop": ("celeba_crop_size", "rafd_crop_size")}
-    missing = {flag: v for flag, v in usual.items() if value_of(argv, flag, *given.get(flag, ())) is None}
+    if value == "RaFD" and value_of(argv, "attr_path"):
+        raise OptionError("option", "--attr_path", "is for --dataset CelebA", "omit it: RaFD's domains are folders")
+    missing = {flag: v for (flag, other), v in USUAL[value].items() if value_of(argv, flag, other) is None}
     return [word for flag, v in missing.items() for word in (f"--{flag}", v)]
+
+
+def _of_dataset(name: str, flag: str, value: str, argv: Words, phase: str) -> Words:
+    """Return a flag that counts for one of the authors' data sets alone."""
+    return [f"--{flag}", value] if value_of(argv, "dataset") in (name, None) else []
 
 
 def _g_lr(value: str, argv: Words, phase: str) -> Words:
@@ -77,8 +86,11 @@ def _refused(flag: str, remedy: str, value: str, argv: Words, phase: str) -> Wor
 
 # the flag here, or a function of (value, command line, phase) that returns the words here
 OF_STARGAN: dict[str, str | Callable[[str, Words, str], Words]] = {
-    "celeba_image_dir": "dataroot", "rafd_image_dir": "dataroot", "celeba_crop_size": "center_crop",
-    "rafd_crop_size": "center_crop", "image_size": "crop_size", "g_conv_dim": "ngf", "d_conv_dim": "ndf",
+    "celeba_image_dir": partial(_of_dataset, "CelebA", "dataroot"),
+    "rafd_image_dir": partial(_of_dataset, "RaFD", "dataroot"),
+    "celeba_crop_size": partial(_of_dataset, "CelebA", "center_crop"),
+    "rafd_crop_size": partial(_of_dataset, "RaFD", "center_crop"),
+    "image_size": "crop_size", "g_conv_dim": "ngf", "d_conv_dim": "ndf",
     "d_lr": "lr_D", "g_lr": _g_lr, "num_workers": "num_threads", "test_iters": "epoch", "result_dir": "results_dir",
     "mode": _mode, "dataset": _dataset, "model_save_dir": _folder, "use_tensorboard": _tensorboard,
     "log_step": partial(_images, "print_freq"), "sample_step": partial(_images, "update_html_freq"),

@@ -92,11 +92,14 @@ def test_the_commands_of_the_authors_are_understood():
     own = "--dataset RaFD --rafd_crop_size 90 --rafd_image_dir my --test_iters 3 --model_save_dir m"
     o = parse(["--model", "stargan", *own.split()], "test")
     assert (o.dataroot, o.center_crop, o.attr_path, o.epoch, o.name) == ("my", 90, "", "3", "m")
+    o = parse(["--model", "stargan", *own.split(), "--celeba_image_dir", "no", "--celeba_crop_size", "1"], "test")
+    assert (o.dataroot, o.center_crop) == ("my", 90)  # flags of the other data set do not count
 
 
 @pytest.mark.parametrize(("argv", "phase", "words"), [
     ("--mode test", "train", "test.py tests: run python test.py"), ("--mode train", "test", "run python train.py"),
     ("--dataset Both", "train", "train one for each"), ("--mode", "train", "write a value after it"),
+    ("--dataset RaFD --attr_path l.txt", "train", "--attr_path': is for --dataset CelebA; omit it"),
     *((f"--{flag} 1", "train", "flag of StarGAN's code alone; ") for flag in REFUSED),
 ])  # fmt: skip
 def test_what_is_refused_says_what_to_write(argv, phase, words):
