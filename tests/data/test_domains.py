@@ -85,7 +85,7 @@ def test_the_same_table_with_commas_and_below_the_data(faces):
     assert table.rows["8.png"].tolist() == [1, 0]
 
 
-def test_images_of_other_folders_are_without_attributes_unless_listed(faces, tmp_path):
+def test_other_images_are_without_attributes_unless_listed(faces, tmp_path):
     picture(tmp_path / "mine" / "6.png", 6)
     picture(tmp_path / "mine" / "x.png", 200)
     test = data("--dataroot", "mine", test=True, saved={"dataroot": "faces"}, run_classes=["Young", "Male"])

@@ -26,7 +26,7 @@ def vectors(model, batch):
     return {name: domain.tolist() for name, domain in model.wanted(batch)}
 
 
-def test_attributes_are_reversed_and_a_hair_colour_replaces_others():
+def test_attributes_are_reversed_and_hair_colours_replaced():
     model, A = built(*FACES, attributes=True), torch.zeros(2, 3, 32, 32)
     own = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
     assert vectors(model, {"A": A, "label": own}) == {
