@@ -75,6 +75,22 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     return flags | {"crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
 
 
+def infer_stargan(state: Weights) -> dict[str, Any]:
+    """Return the flags that fit the weights of a network of stargan (a discriminator's include "ndf"), else {}."""
+    last = max((int(m[1]) for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.weight", key))), default=0)
+    if _has_convolutions(state, "main.0.weight", "conv1.weight", "conv2.weight"):
+        flags = {"ndf": state["main.0.weight"].shape[0], "d_repeat_num": last // 2 + 1}
+        return flags | {"c_dim": state["conv2.weight"].shape[0]}
+    blocks = {m[1] for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.main\.0\.weight", key))}
+    if not _has_convolutions(state, "main.0.weight", f"main.{last}.weight") or last != len(blocks) + 15:
+        return {}
+    (ngf, channels), output_nc = state["main.0.weight"].shape[:2], state[f"main.{last}.weight"].shape[0]
+    if not _is_plausible_size(state, 2 * 9 * (4 * ngf) ** 2 * len(blocks)):
+        return {}
+    flags = {"ngf": ngf, "g_repeat_num": len(blocks), "c_dim": channels - output_nc}
+    return flags | {"input_nc": output_nc, "output_nc": output_nc}
+
+
 def weights_description(state: Weights) -> str:
     """Return which network weights belong to, as in "a discriminator (--netD basic)"; "" if that is unknown."""
     if flags := infer_generator(state):
@@ -83,6 +99,8 @@ def weights_description(state: Weights) -> str:
         return f"a discriminator (--netD {flags['netD']})"
     if flags := infer_class_network(state):
         return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model cgan"
+    if flags := infer_stargan(state):
+        return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model stargan"
     return ""
 
 
@@ -94,7 +112,7 @@ def mismatch_text(own_state: Weights, other_state: Weights) -> str:
     other_network, own_network = weights_description(other_state), weights_description(own_state)
     if other_network.partition(" (")[0] != own_network.partition(" (")[0]:
         return f"these are weights of {other_network}" if other_network else ""
-    for infer in (infer_generator, infer_discriminator, infer_class_network):
+    for infer in (infer_generator, infer_discriminator, infer_class_network, infer_stargan):
         other_flags, own_flags = infer(other_state), infer(own_state)
         if other_flags and own_flags:
             return _difference_text(other_flags, own_flags)

@@ -20,6 +20,8 @@ from util.errors import OptionError, printable
 from util.size import to_size
 
 STYLEGAN2_G, STYLEGAN2_D = ("stylegan2", "smallstylegan2"), ("stylegan2", "tilestylegan2")  # networks of ours
+LABELED = ("labeled", "domains")  # data sets of ours with classes
+OWN_NETWORKS = ("cgan", "stargan")  # models of ours that --netG and --netD do not choose networks for
 PRETRAINED_TERMS = ("lambda_perceptual", "lambda_lpips")  # terms of the toolbox that need published weights
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
@@ -68,7 +70,7 @@ class Command:
     @property
     def has_classes(self) -> bool:
         """Whether the data set may have classes; that of a plug-in may."""
-        return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
+        return self.o.dataset_mode in LABELED or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -168,8 +170,8 @@ BOTH: Rows = (
      and (vars(c.o).get("no_vgg_loss", True) or not c.o.isTrain)),
     ("metric_weights", "there are no --metrics", lambda c: not c.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
-    ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
-    ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
+    ("classes", "only images of --dataset_mode labeled and domains have classes", lambda c: not c.has_classes),
+    ("direction", "labelled images have one side", lambda c: c.o.dataset_mode in LABELED),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("pairs split", "semantic takes the folders of --phase", lambda c: c.o.dataset_mode == "semantic"),
@@ -179,7 +181,9 @@ BOTH: Rows = (
     ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size"
      " stylegan2_G_num_downsampling stylegan2_G_size"
      " n_downsample_global n_blocks_global n_local_enhancers n_blocks_local",
-     "cgan has its own networks", lambda c: c.o.model == "cgan"),
+     "the model has its own networks", lambda c: c.o.model in OWN_NETWORKS),
+    ("norm resize_conv", "stargan has its own networks", lambda c: c.o.model == "stargan"),
+    ("selected_attrs", "it is for --attr_path", lambda c: not vars(c.o).get("attr_path")),
     ("pool_size", "gan has no image pool", lambda c: c.o.model == "gan"),
     ("lambda_class", "it is for --cond acgan", lambda c: vars(c.o).get("cond") != "acgan"),
     ("embedding_dim", "--cond none uses no classes", lambda c: c.ignores_classes),
@@ -205,6 +209,9 @@ TRAIN: Rows = (
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("init_type init_gain", "StyleGAN2's networks draw their own weights",
      lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.o.netD in STYLEGAN2_D and not c.projects),
+    ("init_type init_gain", "stargan's networks draw their own weights", lambda c: c.o.model == "stargan"),
+    ("n_epochs n_epochs_decay", "--num_iters counts the steps", lambda c: bool(vars(c.o).get("num_iters"))),
+    ("num_iters_decay", "it is for --num_iters", lambda c: not vars(c.o).get("num_iters")),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
@@ -247,7 +254,9 @@ TRAIN: Rows = (
      and not c.sizes_networks("crop_size")),
 )  # fmt: skip
 TEST: Rows = (
-    ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
+    ("num_iters num_iters_decay", "only training uses it", lambda c: True),
+    ("ndf netD n_layers_D num_D d_repeat_num", "test.py loads no discriminator",
+     lambda c: bool(getattr(c.model, "averaged", ()))),
     ("netD ndf n_layers_D num_D", "the model has no discriminator", lambda c: c.o.model == "test"),
     ("init_type init_gain", "the weights are those of the run", lambda c: True),
     ("classes", "the run's --cond none uses no classes", lambda c: c.ignores_classes),
@@ -303,7 +312,7 @@ def unused(command: Command) -> dict[str, str]:
     for flags, why, applies in (*BOTH, *(TRAIN if o.isTrain else TEST)):
         if applies(command):
             found = dict.fromkeys(flags.split(), why) | found
-    if o.model != "cgan":
+    if o.model not in OWN_NETWORKS:
         found = _flags_of_other_networks(o) | found
     replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own
     found = {name: why for name, why in found.items() if name not in replaced}

@@ -46,7 +46,7 @@ def parse(argv: list[str], phase: str) -> Options:
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
-    if (own := words.in_own_names(argv, getattr(layers.model, "other_names", {}), layers.flags)) != argv:
+    if (own := words.in_own_names(argv, getattr(layers.model, "other_names", {}), layers.flags, phase)) != argv:
         return parse(own, phase)
     if wants_help:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
@@ -356,7 +356,9 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
     end = argv.index("--") if "--" in argv else len(argv)  # words after -- are no flags
-    namespace, rest = parser.parse_known_args(words.join_negative_numbers(words.separate_switches(argv[:end], flags)))
+    namespace, rest = parser.parse_known_args(
+        words.join_negative_numbers(words.join_lists(words.separate_switches(argv[:end], flags), flags))
+    )
     values = vars(namespace)
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values
