@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 
 def argv(model, batch_size, *more):
     root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "pairs",
-            "semantic": "of_pix2pixhd"}  # fmt: skip
+            "semantic": "of_pix2pixhd", "domains": "classes"}  # fmt: skip
     mode = MODELS[model].dataset_mode
     return [*SMALL, "--model", model, "--dataroot", root.get(mode, "sides"), *NETWORKS.get(model, ()),
             "--batch_size", str(batch_size), *more]  # fmt: skip
