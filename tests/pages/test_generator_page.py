@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pages import generator_page
+from tests.support.browser import example_page
 from tests.support.browser.generator_pages import after_translation, opened, pixels
 from tests.support.images import picture
 
@@ -186,3 +187,11 @@ def test_the_newest_input_goes_first_and_kept_ones_stay(shown):
         }""")
         assert order == [3, 1, 4, 2, 5]
         assert values[2] is None and np.allclose([v for v in values if v is not None], np.tanh([1, 2, 4, 5]))
+
+
+def test_the_page_of_the_examples_is_current(tmp_path):
+    example_page.write(tmp_path)
+    for name in ("index.html", "worker.js"):
+        is_same = (tmp_path / name).read_bytes() == (example_page.PLACE / name).read_bytes()
+        assert is_same, f"examples/draw/{name} is old: run python -m tests.support.browser.example_page"
+    assert sum(path.stat().st_size for path in example_page.PLACE.iterdir()) < 4e6
