@@ -78,15 +78,15 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
 def infer_stargan(state: Weights) -> dict[str, Any]:
     """Return the flags that fit the weights of a network of stargan (a discriminator's include "ndf"), else {}."""
     last = max((int(m[1]) for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.weight", key))), default=0)
-    if _has_convolutions(state, "main.0.weight", "conv1.weight", "conv2.weight"):
+    if _has_convolutions(state, "main.0.weight", "conv1.weight", "conv2.weight") and len(state["conv1.weight"]) == 1:
         flags = {"ndf": state["main.0.weight"].shape[0], "d_repeat_num": last // 2 + 1}
         return flags | {"c_dim": state["conv2.weight"].shape[0]}
     blocks = {m[1] for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.main\.0\.weight", key))}
     if not _has_convolutions(state, "main.0.weight", f"main.{last}.weight") or last != len(blocks) + 15:
         return {}
     (ngf, channels), output_nc = state["main.0.weight"].shape[:2], state[f"main.{last}.weight"].shape[0]
-    if not _is_plausible_size(state, 2 * 9 * (4 * ngf) ** 2 * len(blocks)):
-        return {}
+    if channels <= output_nc or not _is_plausible_size(state, 2 * 9 * (4 * ngf) ** 2 * len(blocks)):
+        return {}  # an image alone, without domains
     flags = {"ngf": ngf, "g_repeat_num": len(blocks), "c_dim": channels - output_nc}
     return flags | {"input_nc": output_nc, "output_nc": output_nc}
 

@@ -50,7 +50,8 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
         with open_binary(path) as file:
             source = identify(file, path, options.max_pixels)
             picture, orientation = DECODERS[source.kind](source, channels)
-        return _middle(convert_channels(orient(picture, orientation), channels, path, options), options.center)
+        picture = convert_channels(orient(picture, orientation), channels, path, options)
+        return _middle(picture, options.center) if options.center else picture
     except DataError:
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
@@ -58,9 +59,7 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
 
 
 def _middle(picture: Picture, side: int) -> Picture:
-    """Return the square in the middle of an image; the image itself for side 0."""
-    if not side:
-        return picture
+    """Return the square in the middle of an image, as large as it allows."""
     width, height = picture.size
     side = min(side, width, height)
     left, top = round((width - side) / 2), round((height - side) / 2)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from inference import arrivals, folder_watch
+from inference.streams import arrivals, folder_watch
 from tests.support.images import picture
 
 MEMORY = '''"""A model whose output depends on the image before it, and on random numbers."""
