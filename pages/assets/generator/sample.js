@@ -9,6 +9,7 @@ function samplePage(place, facts, engine, say) {
   const count = facts.inputs.z.reduce((a, b) => a * b);
   const { width, height, classes, directions } = facts;
   const state = { seed: 1, z: normalNumbers(1, count), label: 0, walking: false };
+  let [sheetCall, walkCall] = [0, 0]; // the newest calls; earlier ones end
   const picture = make("canvas", { width, height, role: "img", "aria-label": "The picture" });
   const sheet = make("div", { class: "sheet" });
 
@@ -43,12 +44,12 @@ function samplePage(place, facts, engine, say) {
   }
 
   async function fillSheet() {
-    const [first, label] = [state.seed, state.label];
+    const call = ++sheetCall;
     sheet.replaceChildren();
     for (let i = 0; i < SHEET; i++) {
-      const z = normalNumbers(first + i, count);
-      const answer = await engine.run(inputs([z], label), true);
-      if (!answer || first !== state.seed || label !== state.label) return;
+      const z = normalNumbers(state.seed + i, count);
+      const answer = await engine.run(inputs([z], state.label), true).catch((problem) => say(`No picture can be drawn: ${problem.message}`));
+      if (!answer || call !== sheetCall) return;
       const canvas = make("canvas", {});
       draw(canvas, toImage(answer.value));
       const choice = make("button", { type: "button", class: "choice", "aria-label": `Picture ${i + 1}` }, canvas);
@@ -59,15 +60,16 @@ function samplePage(place, facts, engine, say) {
 
   async function walk() {
     state.walking = !state.walking;
+    const call = ++walkCall;
     walkButton.textContent = state.walking ? "Stop" : "Walk";
-    for (let leg = 1; state.walking; leg++) {
+    for (let leg = 1; state.walking && call === walkCall; leg++) {
       const [from, to] = [state.z, normalNumbers(state.seed + 1000 + leg, count)];
-      for (let i = 1; i <= WALK_STEPS && state.walking; i++) {
+      for (let i = 1; i <= WALK_STEPS && state.walking && call === walkCall; i++) {
         await take(between(from, to, i / WALK_STEPS));
         await new Promise(requestAnimationFrame);
       }
     }
-    walkButton.textContent = "Walk";
+    if (call === walkCall) walkButton.textContent = "Walk";
   }
 
   const button = (text, action, attributes = {}) => {
