@@ -32,3 +32,9 @@ def generated_label(labels: Sequence[str]) -> str:
     """Return the label of the generated image among a model's outputs: the first that is called fake, or not real."""
     fake = [label for label in labels if label.startswith("fake")]
     return (fake or [label for label in labels if not label.startswith("real")] or [*labels])[0]
+
+
+def other_results_note(labels: Sequence[str], written: str) -> str:
+    """Return a note about generated images that are not written beside the one that is; "" if there are none."""
+    others = [label for label in labels if label.startswith("fake") and label != written]
+    return f"note: only {written} is written, not {', '.join(others)}; choose with --results_only" if others else ""

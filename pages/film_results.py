@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from data.decoding.films import Film, Frame
-from data.side_names import generated_label
+from data.side_names import generated_label, other_results_note
 from pages.names import safe_file_name
 from pages.result_images import ResultImages
 from pages.results_folder import ResultsFolder, results_path
-from util.errors import DataError
+from util.errors import DataError, print_line
 from util.image_io import tensor_to_pil
 
 # containers that are kept, each with an encoder and its options; other films become .mkv, which holds all sound
@@ -64,6 +64,8 @@ class FilmResults:
         first = generated_label(list(images))
         names.only = self.only or (first.removesuffix("_1") if o.num_results > 1 else first)
         names.begin(images)
+        if not self.only and o.num_results == 1 and (note := other_results_note([*images], first)):
+            print_line(note)
         path = PurePath(self.film.path)
         suffix = path.suffix.lower() if path.suffix.lower() in ENCODERS else ".mkv"
         for label in names.labels:

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from data.side_names import generated_label
+from data.side_names import generated_label, other_results_note
 from pages.names import UniqueNames, filesystem_key
 from pages.result_images import ResultImages
 from pages.results_folder import ResultsFolder, data_and_epoch
-from util.errors import OptionError
+from util.errors import OptionError, print_line
 
 RECORD = "translated.jsonl"  # a line for each image that was translated: its name, version and files
 
@@ -50,6 +50,8 @@ class WatchResults:
         first = generated_label(list(images))
         writer.only = self.only or (first.removesuffix("_1") if o.num_results > 1 else first)
         writer.begin(images)
+        if not (self._suffixes or self.only or o.num_results > 1) and (note := other_results_note([*images], first)):
+            print_line(note)
         if path.suffix not in self._suffixes:
             self._suffixes.add(path.suffix)
             writer.note_other_format(path)

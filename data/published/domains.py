@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ class Domains(Labeled):
         if self._phase_folder:
             self.notes += unused_split_notes(self.o)
             return paths
+        if self._is_own and not self.o.isTrain and not self.o.attr_path and self.o.split is None:
+            self.notes.append(f"note: there are no images of {self.o.phase}: these are all images of {self.root}")
         return paths if self.o.split is None else select_split(paths, self.o)
 
     def _images_of_list(self) -> Paths:
@@ -159,6 +162,11 @@ class Domains(Labeled):
         if o.isTrain and not o.attr_path and count < 2:
             why = f"holds one domain, {shorten(self.classes)}, and there must be two to translate between"
             remedy = "put the images of each domain into a folder, train/DOMAIN, or give a list with --attr_path"
+            raise DataError("folder", self.root, why, remedy)
+        parts = [name for name in self.classes if re.match(rf"({'|'.join(PHASES)})_", name)]
+        if o.isTrain and not o.attr_path and parts:
+            why = f"holds folders of phases, {shorten(parts)}, not of domains"
+            remedy = "put the images of each domain into a folder, train/DOMAIN"
             raise DataError("folder", self.root, why, remedy)
         if not count:
             why = "is needed: neither a run nor folders nor a list tell how many domains there are"

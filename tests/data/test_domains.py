@@ -176,3 +176,19 @@ def test_steps_become_epochs(faces):
     train = data("--num_iters", 100, "--num_iters_decay", 40, "--batch_size", 4)  # 27 images: 7 steps
     assert (train.o.n_epochs, train.o.n_epochs_decay) == (8, 6)
     assert train.notes[-1] == "--num_iters 100: epochs of 7 steps, 14 in all; the learning rate falls in the last 6"
+
+
+def test_folders_of_phases_are_no_domains(tmp_path):
+    for name in ("train_img", "train_label", "test_img"):
+        picture(tmp_path / "faces" / name / "1.png")
+    with pytest.raises(DataError, match=r"holds folders of phases, test_img, train_img, train_label, not of domains"):
+        data(attr_path="", saved={})
+
+
+def test_a_test_without_images_says_which_it_translates(tmp_path):
+    for name in ("train/red", "train/blue"):
+        picture(tmp_path / "faces" / name / "1.png")
+    found = data(test=True, attr_path="", run_classes=("blue", "red"), saved={"dataroot": "faces"})
+    assert len(found) == 2 and any(
+        "there are no images of test: these are all images of faces" in n for n in found.notes
+    )

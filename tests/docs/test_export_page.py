@@ -50,7 +50,7 @@ def example(text, **names):
 def test_flags_and_formats_of_the_page_exist():
     flags = {flag for action in make_parser()._actions for flag in action.option_strings}
     elsewhere = {"--range", "--noise_nc", "--ema", "--init_from", "--export_format", "--dataroot", "--plugin", "--ngf",
-                 "--page"}  # fmt: skip
+                 "--page", "--label_nc"}  # fmt: skip
     assert set(re.findall(r"--[a-z_]+", PAGE)) - flags - elsewhere == set()
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == {*FORMATS, WEB}
 
