@@ -52,7 +52,7 @@ def join_lists(argv: list[str], flags: list[Flag]) -> list[str]:
 
 
 def separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:
-    """Return `--no_dropout images` as `--no_dropout=true images`: a folder or file is no value of a switch."""
+    """Return `--no_dropout images` as `--no_dropout=true images`: the value of a switch is never a folder or file."""
     switches = {f"--{flag.name}" for flag in flags if flag.is_switch and flag.meta["valued"]}
 
     def is_alone(word: str, following: str) -> bool:

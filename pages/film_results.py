@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 from data.decoding.films import Film, Frame
-from data.side_names import generated_label, other_results_note
 from pages.names import safe_file_name
 from pages.result_images import ResultImages
 from pages.results_folder import ResultsFolder, results_path
@@ -33,7 +32,7 @@ class FilmResults:
     """
 
     def __init__(self, o: Any, film: Film):
-        self.film, self.only, self.is_whole = film, o.results_only, o.num_test is None
+        self.film, self.is_whole = film, o.num_test is None
         self.files = ResultsFolder(results_path(o, o.input), Path(o.checkpoints_dir, o.name), film.path)
         self.writers: dict[str, FilmWriter] = {}
 
@@ -61,10 +60,7 @@ class FilmResults:
     def _open(self, o: Any, images: dict[str, Tensor]) -> None:
         self.files.open()
         names = ResultImages(o)
-        first = generated_label(list(images))
-        names.only = self.only or (first.removesuffix("_1") if o.num_results > 1 else first)
-        names.begin(images)
-        if not self.only and o.num_results == 1 and (note := other_results_note([*images], first)):
+        if note := names.begin_generated(images, o.num_results):
             print_line(note)
         path = PurePath(self.film.path)
         suffix = path.suffix.lower() if path.suffix.lower() in ENCODERS else ".mkv"

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from data.side_names import generated_label, other_results_note
 from pages.names import UniqueNames, filesystem_key
 from pages.result_images import ResultImages
 from pages.results_folder import ResultsFolder, data_and_epoch
@@ -27,7 +26,6 @@ class WatchResults:
     def __init__(self, o: Any):
         self.path = Path(o.results_dir, o.name, "_".join((*data_and_epoch(o, o.watch), "watched")))
         _check_apart(o, self.path)
-        self.only = o.results_only
         self.files = ResultsFolder(self.path, Path(o.checkpoints_dir, o.name), o.watch)
         self.files.open()
         self.names, self.stems = UniqueNames(), dict[str, str]()
@@ -47,10 +45,8 @@ class WatchResults:
     def add(self, o: Any, images: dict[str, Tensor], name: str, version: tuple[int, int]) -> None:
         """Write the results of an image, {label: (1, C, H, W)}, then record it; o: the options it was read with."""
         writer, path = ResultImages(o, self.files), PurePath(name)
-        first = generated_label(list(images))
-        writer.only = self.only or (first.removesuffix("_1") if o.num_results > 1 else first)
-        writer.begin(images)
-        if not (self._suffixes or self.only or o.num_results > 1) and (note := other_results_note([*images], first)):
+        note = writer.begin_generated(images, o.num_results)
+        if note and not self._suffixes:  # of the first image
             print_line(note)
         if path.suffix not in self._suffixes:
             self._suffixes.add(path.suffix)

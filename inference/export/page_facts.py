@@ -87,8 +87,8 @@ def directions(generator: Generator, classes: int) -> list[list[float]]:
             made = generator.net(*(part[name] for name in generator.inputs))
             images.append(F.interpolate(made, (SIDE, SIDE), mode="area").flatten(1))
     values = torch.cat(images)
-    for each in range(max(1, classes)):  # what differs between classes is no direction of the noise
-        values[label == each] -= values[label == each].mean(0)
+    for index in range(max(1, classes)):  # differences between classes do not come from the noise
+        values[label == index] -= values[label == index].mean(0)
     slopes = torch.linalg.lstsq(z.flatten(1), values).solution
     left, _, _ = torch.linalg.svd(slopes, full_matrices=False)
     return [[round(float(x), 5) for x in column] for column in left.T[:DIRECTIONS]]

@@ -14,7 +14,7 @@ Version = tuple[int, int]  # size (bytes) and modification time (ns) of a file
 class Arrivals:
     """The images below a folder that are new or changed.
 
-    settled: {name below the folder: version} of those that need nothing more; whoever translates an image adds it.
+    settled: {name below the folder: version} of those that need nothing more; the caller adds each translated image.
     """
 
     def __init__(self, folder: str, settled: dict[str, Version], clock: Callable[[], float] = time.monotonic):

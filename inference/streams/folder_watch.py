@@ -58,7 +58,7 @@ def _translate(arrivals: Arrivals, name: str, translate: Callable[[str], Any], r
         return False
     try:
         images, shown = translate(path)
-    except Exception as problem:  # whatever is wrong with one image, the next ones may be fine
+    except Exception as problem:  # of any kind: the next images may be fine
         error = _image_error(problem)
         if arrivals.version(name) == version and not arrivals.may_be_incomplete(name):
             arrivals.settled[name] = version

@@ -31,7 +31,8 @@ function translatePage(place, facts, engine, say) {
   let isAsking = false; // for the camera
   let isBuilt = false; // before, changes of the easel are not translated
 
-  const easel = makeEasel(width, height, easelColours(facts), facts.kind === "label map",
+  const colours = easelColours(facts);
+  const easel = makeEasel(width, height, colours, facts.kind === "label map",
     () => { if (isBuilt) update(); });
   const result = make("canvas", { width, height, role: "img", "aria-label": "What the generator makes of it" });
   const compare = makeEdge(easel.canvas, result);
@@ -46,8 +47,7 @@ function translatePage(place, facts, engine, say) {
       const answer = await engine.run(inputs);
       if (!answer) return;
       const image = toImage(answer.value);
-      [result.width, result.height] = [image.width, image.height];
-      result.getContext("2d").putImageData(image, 0, 0);
+      showImage(result, image);
       compare.update();
       say(`${Math.round(answer.milliseconds)} ms on ${engine.device}`);
       document.dispatchEvent(new CustomEvent("translated"));
@@ -114,20 +114,15 @@ function translatePage(place, facts, engine, say) {
 
   const picker = make("input", { type: "file", accept: "image/*", hidden: true });
   picker.addEventListener("change", () => { if (picker.files[0]) open(picker.files[0]); picker.value = ""; });
-  const button = (text, action, attributes = {}) => {
-    const made = make("button", { type: "button", ...attributes }, text);
-    made.addEventListener("click", action);
-    return made;
-  };
-  const cameraButton = button("Camera", () => (camera ? stopCamera() : startCamera()));
+  const cameraButton = makeButton("Camera", () => (camera ? stopCamera() : startCamera()));
   size.addEventListener("change", () => { if (source) easel.show(scaled(source)); });
 
-  const tools = makeTools(easel, easelColours(facts), button, () => { stopCamera(); source = null; });
-  const given = make("div", { class: "tools" }, button("Open a picture", () => picker.click()), cameraButton, picker);
+  const tools = makeTools(easel, colours, () => { stopCamera(); source = null; });
+  const given = make("div", { class: "tools" }, makeButton("Open a picture", () => picker.click()), cameraButton, picker);
   if (isFree) given.append(size);
-  if (Object.keys(facts.inputs).length > 1) given.append(button("Another result", () => { seed += 1; update(); }));
-  const made = make("div", { class: "tools" }, button("Save the result", () => savePng(result, "picture.png")),
-    button("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
+  if (Object.keys(facts.inputs).length > 1) given.append(makeButton("Another result", () => { seed += 1; update(); }));
+  const made = make("div", { class: "tools" }, makeButton("Save the result", () => savePng(result, "picture.png")),
+    makeButton("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
   place.append(
     make("section", { class: "pane" }, make("h2", {}, "You"), easel.canvas, tools, given),
     make("section", { class: "pane" }, make("h2", {}, "The generator"), compare.frame, made),
@@ -143,11 +138,11 @@ function translatePage(place, facts, engine, say) {
 }
 
 /** Return the tools of an easel: what draws, how thick, and in which colour; cleared() is called before it is cleared. */
-function makeTools(easel, colours, button, cleared) {
+function makeTools(easel, colours, cleared) {
   const { state } = easel;
   const bar = make("div", { class: "tools", role: "toolbar", "aria-label": "Drawing" });
-  const kinds = ["pencil", "eraser", "fill"].map((tool) => button(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
-  const swatches = colours.slice(1).map((colour, i) => button("", () => pick(colour), {
+  const kinds = ["pencil", "eraser", "fill"].map((tool) => makeButton(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
+  const swatches = colours.slice(1).map((colour, i) => makeButton("", () => pick(colour), {
     class: "swatch", style: `background: rgb(${colour.join()})`, "aria-label": `Colour ${i + 1}`, title: `Colour ${i + 1}`,
   }));
   const thickness = make("input", { type: "range", min: 1, max: 40, value: state.size, "aria-label": "Thickness" });
@@ -164,7 +159,7 @@ function makeTools(easel, colours, button, cleared) {
   }
 
   thickness.addEventListener("input", () => { state.size = Number(thickness.value); });
-  bar.append(...kinds, thickness, button("Undo", easel.undo), button("Redo", easel.redo), button("Clear", () => { cleared(); easel.clear(); }));
+  bar.append(...kinds, thickness, makeButton("Undo", easel.undo), makeButton("Redo", easel.redo), makeButton("Clear", () => { cleared(); easel.clear(); }));
   const palette = make("div", { class: "tools swatches", role: "toolbar", "aria-label": "Colours" });
   if (swatches.length > 1) palette.append(...swatches);
   choose("pencil");
