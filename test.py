@@ -9,23 +9,29 @@ from options.parse import answer_help, parse
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("test", sys.argv[1:], answer_help, parse))
 
-from data.listing.class_names import describe_classes, select_classes
+from data.decoding.films import Film, is_film
 from data.loading.loader import Loader
+from data.side_names import own_names
 from inference import shared_translation
 from inference.batch_translator import Translator
 from inference.found_images import find_images
 from inference.network_flags import read_network_flags
-from inference.run_spec import run_spec
-from inference.sampling import INTERPOLATION_STEPS, Request, sample_parts, sample_sheets
+from inference.run_spec import run_spec, without_images
+from inference.sampling import generate
+from inference.streams.film_frames import translate_film
+from inference.streams.folder_watch import watch_folder
+from inference.streams.image_translator import ImageTranslator
 from inference.trained_model import load_trained
 from options import store
+from pages.film_results import FilmResults
 from pages.results import open_results
+from pages.watch_results import WatchResults
 from registry.lookup import find
 from serialization import weight_files
 from training.optim import inference_networks
+from util import ranks
 from util.device import select_device
-from util.errors import count_text, print_line
-from util.image_io import SHEET_COLUMNS
+from util.errors import OptionError, count_text, print_line
 from util.seeding import restores_settings, seed_everything
 
 
@@ -47,6 +53,8 @@ def main(argv, report):
     known = store.load_spec(folder)
     o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
+    if o.watch or (is_film(o.dataroot) and not o.generate):
+        return translate_singly(o, folder, which, device)
     images = None if o.generate else find_images(o, folder, model_class)
     spec = run_spec(folder, known, images)
 
@@ -63,7 +71,7 @@ def main(argv, report):
     else:
         translate(images, model, results, device)
     results.close()
-    print_line(f"{count_text(results.count, 'image')} -> {results.page}")
+    print_line(f"{results.counted} -> {results.page}")
 
 
 def translate(images, model, results, device):
@@ -80,14 +88,23 @@ def translate(images, model, results, device):
         loader.close()
 
 
-def generate(o, model, results, spec):
-    """Generate from noise a grid, interpolations and single images of each class, or of --classes."""
-    wanted = select_classes(o.classes, spec.classes)
-    if spec.classes and vars(o).get("cond") != "none":  # then the model uses no classes
-        print_line(describe_classes(spec.classes))
-    for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
-        sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
-        results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
-    for samples in sample_parts(model, Request("per_class", wanted, o.num_samples, o.seed), spec.height, spec.width):
-        results.add_samples(samples)
-        samples.clear()  # so that their memory is free for the next part
+def translate_singly(o, folder, which, device):
+    """Translate images that form no data set: the frames of a film, or those that arrive in the folder --watch."""
+
+    def build(exchanged):
+        model = find("model", o.model)(*without_images(o, folder, exchanged))
+        return load_trained(o, folder, which, model, own_names(inference_networks(model), exchanged), device)
+
+    if ranks.world_size() > 1:
+        why = "is for one process: images are translated one after another"
+        raise OptionError("option", "--watch" if o.watch else "--dataroot of a film", why, "omit torchrun")
+    film = None if o.watch else Film(o.dataroot)
+    translator = ImageTranslator(o, folder, build, device, alone=film is None)
+    store.save(o, folder, "test")
+    if film is None:
+        with WatchResults(o) as results:
+            print_line(f"watching {o.watch}; results are written to {results.path / 'images'}; Ctrl-C stops")
+            return watch_folder(o, translator, results)
+    with FilmResults(o, film) as films:
+        count = translate_film(film, translator, films, o.num_test)
+        print_line(f"{count_text(count, 'frame')} -> {', '.join(map(str, films.close()))}")

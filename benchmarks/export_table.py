@@ -25,6 +25,7 @@ from inference.export.run_loading import smooth_picture
 from inference.export.verification import Case, Verdict, samples_of, two_sizes, verify
 from networks import GENERATORS, NORMS, generator
 from networks.architectures.dcgan import ClassGenerator
+from networks.architectures.stargan import StarGANGenerator
 from networks.architectures.stylegan2 import NoiseInjection
 
 PAGE, SIDE, LATENT_DIM, CLASSES = ROOT / "docs" / "export.md", 64, 16, 3
@@ -34,20 +35,21 @@ FLAGS: dict[str, Any] = dict(ngf=8, norm="instance", no_dropout=True, padding="r
                              init_gain=0.1, resize_conv=False, load_size=SIDE, crop_size=SIDE,
                              stylegan2_G_num_downsampling=1, stylegan2_G_size=0, n_downsample_global=4,
                              n_blocks_global=9, n_local_enhancers=1, n_blocks_local=3)  # fmt: skip
-CLASS_GENERATOR = "cgan's own"
+CLASS_GENERATOR, DOMAIN_GENERATOR = "cgan's own", "stargan's own"
 
 
 def make_item(name: str, norm: str) -> Exportable:
-    """Return a generator of the registry, or cgan's, with a norm and random weights and statistics."""
+    """Return a generator of the registry, or a model's own, with a norm and random weights and statistics."""
     torch.manual_seed(0)
     if name == CLASS_GENERATOR:
         net: nn.Module = ClassGenerator(CLASSES, 3, SIDE, LATENT_DIM, LATENT_DIM, 8, norm)
         inputs = {"z": torch.randn(2, LATENT_DIM), "label": torch.arange(2)}
+    elif name == DOMAIN_GENERATOR:
+        net, inputs = StarGANGenerator(3, CLASSES, 8), {"image": _images(), "domain": torch.eye(2, CLASSES)}
     else:
         from_noise = name in ("dcgan", "sngan_resnet")
         net = generator(SimpleNamespace(**FLAGS | {"netG": name, "norm": norm}), LATENT_DIM if from_noise else 3, 3)
-        image = torch.stack([smooth_picture(3, SIDE, SIDE, torch.Generator().manual_seed(n)) for n in range(2)])
-        inputs = {"z": torch.randn(2, LATENT_DIM)} if from_noise else {"image": image}
+        inputs = {"z": torch.randn(2, LATENT_DIM)} if from_noise else {"image": _images()}
     for part in net.modules():
         if isinstance(part, NoiseInjection):
             nn.init.constant_(part.weight, 0.3)
@@ -58,9 +60,13 @@ def make_item(name: str, norm: str) -> Exportable:
     return replace(item, free="N" if item.why_not_free() else "NHW")
 
 
+def _images() -> torch.Tensor:
+    return torch.stack([smooth_picture(3, SIDE, SIDE, torch.Generator().manual_seed(n)) for n in range(2)])
+
+
 def norms_of(name: str) -> list[str]:
-    """Return the norms that change a generator; StyleGAN2's have none."""
-    return ["none"] if "stylegan2" in name else list(NORMS)
+    """Return the norms that change a generator; StyleGAN2's have none, and StarGAN's has its own."""
+    return ["none"] if "stylegan2" in name else ["instance"] if name == DOMAIN_GENERATOR else list(NORMS)
 
 
 def measure(rows: list[tuple[str, str]], formats: tuple[str, ...], folder: Path) -> dict[tuple[str, str, str], Any]:
@@ -100,7 +106,9 @@ def main() -> None:
     """Measure all rows, print them and write them to the page."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--formats", default=",".join(FILES), help="comma-separated")
-    parser.add_argument("--generators", default=",".join([*GENERATORS, CLASS_GENERATOR]), help="comma-separated")
+    parser.add_argument(
+        "--generators", default=",".join([*GENERATORS, CLASS_GENERATOR, DOMAIN_GENERATOR]), help="comma-separated"
+    )
     parser.add_argument("--norms", default="", help="comma-separated; default: all")
     parser.add_argument("--dry_run", action="store_true", help="write nothing")
     o = parser.parse_args()

@@ -28,11 +28,11 @@ class StopRequest:
     Several processes agree on `signal` in each step, so that all end after the same one.
 
     `with StopRequest() as stop` puts the process's own signal handlers and its timer back at the end. It records none
-    if not `listens`, and outside the main thread, where Python delivers no signals.
+    if not `listens`, and outside the main thread, where Python delivers no signals. answer: what Ctrl-C prints.
     """
 
-    def __init__(self, listens: bool = True) -> None:
-        self.listens = listens
+    def __init__(self, listens: bool = True, answer: str = "stopping after this step, then saving") -> None:
+        self.listens, self.answer = listens, answer
         self.noted = 0  # the signal that this process got
         self.waiting = False
         self._former: dict[int, _Handler] = {}
@@ -101,7 +101,7 @@ class StopRequest:
         if number == signal.SIGINT:
             with contextlib.suppress(OSError):  # the reader may be gone: tee gets the same Ctrl-C
                 if sys.stdout is not None:  # print is not safe in a handler
-                    os.write(1, b"\nstopping after this step, then saving (Ctrl-C again: stop at once)\n")
+                    os.write(1, f"\n{self.answer} (Ctrl-C again: stop at once)\n".encode())
 
     def _set_alarm(self) -> None:
         if hasattr(signal, "setitimer"):  # Windows has no such timer: there the run waits for its batch

@@ -13,4 +13,5 @@ DATASETS = Table("dataset", {
     "labeled": "data.labeled:Labeled",
     "colorization": "data.colorization:Colorization",
     "semantic": "data.published.semantic:Semantic",
+    "domains": "data.published.domains:Domains",
 })  # fmt: skip

@@ -24,6 +24,7 @@ LAST_CHOICES = ("single", "colorization")
 KEPT_FLAGS = ("name", "phase", "pairs", "split", "classes", "direction")  # those of the data, repeated in commands
 LAYOUT_FLAGS = ("--dataset_mode", "--pairs")
 TEST_MODELS = ("test",)  # models that cannot be trained
+ALIKE = {"labeled", "domains"}  # they read the same data, so one is no advice where the other does not fit
 QUESTION = "question: "  # the beginning of a note that doubts what the files are
 SHARE = 0.9  # --split, where it is needed
 _is_searching: ContextVar[bool] = ContextVar("_is_searching", default=False)
@@ -67,7 +68,7 @@ def naming_models(o: Any, root: str) -> Iterator[None]:
 @listed_once()
 def find_fit(o: Any, root: str, without: Collection[str] = ()) -> Fit | None:
     """Return the dataset mode, other than that of `o` and `without`, that fits the data best; None if no model fits."""
-    without = {o.dataset_mode, *without}
+    without = {o.dataset_mode, *without, *(ALIKE if o.dataset_mode in ALIKE else ())}
     plug_ins = {each.name for each in entries("model") if each.origin != "built in"}
     wanted = plug_ins if o.plugin and "model" not in o.given else set()  # --plugin is given, --model was forgotten
     by_mode = {mode: _trained(names) for mode, names in models_by_dataset_mode().items() if mode not in without}

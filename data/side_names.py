@@ -1,6 +1,8 @@
 """Read the sides A and B in the names of outputs and networks, such as fake_B, real_A2 and G_A."""
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 OTHER = {"A": "B", "B": "A"}
 
@@ -19,3 +21,20 @@ def input_side(label: str) -> str:
 def exchange_sides(name: str) -> str:
     """Return the name of the other side's network or output: G_A and G_B, fake_B_rgb and fake_A_rgb."""
     return re.sub(r"(?<=_)[AB](?=_|$)", lambda match: OTHER[match[0]], name)
+
+
+def own_names(things: Mapping[str, Any], exchanged: bool) -> dict[str, Any]:
+    """Return networks or outputs by their own names, where those of a model whose sides are exchanged are given."""
+    return {exchange_sides(name) if exchanged else name: thing for name, thing in things.items()}
+
+
+def generated_label(labels: Sequence[str]) -> str:
+    """Return the label of the generated image among a model's outputs: the first that is called fake, or not real."""
+    fake = [label for label in labels if label.startswith("fake")]
+    return (fake or [label for label in labels if not label.startswith("real")] or [*labels])[0]
+
+
+def other_results_note(labels: Sequence[str], written: str) -> str:
+    """Return a note about generated images that are not written beside the one that is; "" if there are none."""
+    others = [label for label in labels if label.startswith("fake") and label != written]
+    return f"note: only {written} is written, not {', '.join(others)}; choose with --results_only" if others else ""

@@ -35,7 +35,13 @@ def start_run(settings: dict[str, Any]) -> Any:
     try:
         import wandb  # an extra, and it may hang: the watch above is running
 
-        quiet = {"console": "off", "silent": True, "disable_git": True, "save_code": False, "x_disable_stats": True}
+        quiet: dict[str, Any] = {
+            "console": "off",
+            "silent": True,
+            "disable_git": True,
+            "save_code": False,
+            "x_disable_stats": True,
+        }
         limited = wandb.Settings(init_timeout=init, login_timeout=init, **quiet)
         run = wandb.init(settings=limited, resume="allow", **settings["run"])
     except Exception as problem:  # on any error, log to files

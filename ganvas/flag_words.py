@@ -20,7 +20,7 @@ def command_line(flags: Mapping[str, Any], phase: str) -> list[str]:
     known = {flag.name: flag for holder in holders for flag in flags_of(holder, str(holder.__doc__))}
     words: list[str] = []
     for name, value in flags.items():
-        if name in ("help", "list"):
+        if name in ("help", "list", "watch"):
             raise OptionError("option", f"--{name}", "is for the command line", f"use the command {phase} --{name}")
         words += [] if value is None else _words(name, value, known.get(name))
     return words

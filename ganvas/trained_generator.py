@@ -16,17 +16,16 @@ from data.listing.class_names import select_classes
 from data.listing.inputs import given_names
 from data.listing.memory import memory_folder
 from data.loading.loader import SeededDataset
-from data.side_names import exchange_sides
-from data.spec import Spec
+from data.side_names import generated_label, own_names
 from ganvas.flag_words import command_line
 from ganvas.notebook import table_html
 from ganvas.pictures import Pictures, Source, is_several, read_source, to_pillow
 from ganvas.session import Session, log
 from inference.batch_translator import Translator
-from inference.found_images import FoundImages, exchange_options, find_images, needs_exchange
-from inference.model_state import ModelWatch, shared_copies
+from inference.found_images import FoundImages, find_images, needs_exchange
+from inference.model_state import own_copy
 from inference.network_flags import read_network_flags
-from inference.run_spec import run_spec
+from inference.run_spec import run_spec, without_images
 from inference.run_weights import load_run_weights
 from inference.sampling import Request, has_sampler, sample_between, sample_parts
 from inference.trained_model import load_trained
@@ -42,7 +41,6 @@ from util import malloc
 from util.device import select_device
 from util.errors import DataError, OptionError, UserError
 from util.seeding import seed_everything
-from util.size import to_size
 
 SIZES: dict[str, dict[str, Any]] = {"run": {}, "native": {"native": True}}  # values of `size`: flags of test.py
 
@@ -135,7 +133,9 @@ class TrainedGenerator:
             with self._session.restarted().active():
                 o = self._parse()
                 model, networks, exchanged = self._new_model(o)
-                load_run_weights(o, self.folder, file_prefix(o.epoch, o.load_iter), model, _named(networks, exchanged))
+                load_run_weights(
+                    o, self.folder, file_prefix(o.epoch, o.load_iter), model, own_names(networks, exchanged)
+                )
                 name = next((name for name in networks if name.endswith("_A")), next(iter(networks)))
                 self._network = networks[name].to(self.device).eval()
         return self._network
@@ -195,12 +195,7 @@ class TrainedGenerator:
         """Return a new model, its networks for inference, and whether it has the networks of the other side."""
         kind = find("model", o.model)
         exchanged = not has_sampler(kind) and needs_exchange(o, kind)
-        known, model_o = self._known, copy(o)
-        size = to_size(o.crop_size)
-        spec = run_spec(self.folder, known, None) if known else Spec(o.input_nc, o.output_nc, size.height, size.width)
-        if exchanged:
-            exchange_options(model_o)
-            spec = replace(spec, input_nc=spec.output_nc, output_nc=spec.input_nc)
+        model_o, spec = without_images(o, self.folder, exchanged)
         seed_everything(o.seed, o.deterministic)
         model = kind(model_o, spec)
         return model, inference_networks(model), exchanged
@@ -211,7 +206,7 @@ class TrainedGenerator:
         if key not in self._prepared:
             model, networks, exchanged = self._new_model(o)
             which = file_prefix(o.epoch, o.load_iter)
-            load_trained(o, self.folder, which, model, _named(networks, exchanged), self.device)
+            load_trained(o, self.folder, which, model, own_names(networks, exchanged), self.device)
             malloc.release_freed_memory()  # the process is the caller's
             self._prepared[key] = _Prepared(model, exchanged, Session.of_now())
         return self._prepared[key]
@@ -226,7 +221,7 @@ class TrainedGenerator:
         ready = self._ready(o)
         session = ready.session.restarted()
         with session.active():
-            ready = replace(ready, model=_own_copy(ready.model), session=session)
+            ready = replace(ready, model=own_copy(ready.model), session=session)
         for number, image in enumerate(images):
             yield self._translate([read_source(image, number)], o, label, ready, number)[0]
 
@@ -240,7 +235,7 @@ class TrainedGenerator:
         is_new, ready = ready is None, ready or self._ready(o)
         results: list[Any] = []
         with (ready.session.restarted() if is_new else ready.session).active():
-            model = _own_copy(ready.model) if is_new else ready.model
+            model = own_copy(ready.model) if is_new else ready.model
             found: list[FoundImages] = []
 
             def batches() -> Iterator[dict[str, Any]]:
@@ -292,22 +287,13 @@ class TrainedGenerator:
         request = Request(kind, wanted, n, o.seed if seed is None else seed, ends=ends)
         images: dict[str, list[Any]] = {}
         with ready.session.restarted().active():
-            model = _own_copy(ready.model)
+            model = own_copy(ready.model)
             parts = [sample_between(model, request)] if ends else sample_parts(model, request, spec.height, spec.width)
             for part in parts:
                 for name, arrays in part.items():
                     images.setdefault(name, []).extend(map(to_pillow, arrays))
         labels = [name if name in spec.classes else "" for name, group in images.items() for _ in group]
         return Pictures([image for group in images.values() for image in group], labels)
-
-
-def _own_copy(model: Any) -> Any:
-    """Return a copy that shares the parameters, so that a model with a memory begins each call as it was loaded.
-
-    A model that keeps nothing in evaluation mode is returned itself.
-    """
-    copies = [] if ModelWatch(model).is_known else shared_copies(model, 1)
-    return copies[0] if copies else model
 
 
 def _check_inputs(source: Source, wanted: Sequence[str]) -> None:
@@ -320,11 +306,6 @@ def _check_inputs(source: Source, wanted: Sequence[str]) -> None:
         raise DataError("image", source.name, why, remedy)
 
 
-def _named(networks: dict[str, nn.Module], exchanged: bool) -> dict[str, nn.Module]:
-    """Return networks by the names of the files that hold their weights."""
-    return {exchange_sides(name) if exchanged else name: net for name, net in networks.items()}
-
-
 def _values(shown: dict[str, Tensor], images: FoundImages, label: str) -> np.ndarray:
     """Return the values of one result, (H, W, C); raise OptionError if the model has no output with that label."""
     wanted = label or generated_label(list(shown))
@@ -333,12 +314,6 @@ def _values(shown: dict[str, Tensor], images: FoundImages, label: str) -> np.nda
     writer = ResultImages(images.given_options)
     writer.begin(shown)
     return writer.values(shown[wanted][0].cpu(), wanted)
-
-
-def generated_label(labels: Sequence[str]) -> str:
-    """Return the label of the generated image among a model's outputs: the first that is called fake, or not real."""
-    fake = [label for label in labels if label.startswith("fake")]
-    return (fake or [label for label in labels if not label.startswith("real")] or [*labels])[0]
 
 
 def renamed_error(problem: UserError, former: str, name: str) -> UserError:

@@ -19,11 +19,14 @@ def read_network_flags(o: Any, folder: Path, which: str) -> None:
     path = weight_path(folder, which, f"G{getattr(o, 'model_suffix', '')}")
     if not path.is_file() and o.model == "cycle_gan":
         path = weight_path(folder, which, "G_A")
-    inferred = infer_generator(weights := load_weights(check_exists(path)))
+    infer = getattr(find("model", o.model), "infer_flags", infer_generator)
+    inferred = infer(weights := load_weights(check_exists(path)))
     if not inferred and "netG" not in o.given:
         other = weights_description(weights)
         why = f"holds the weights of {other}" if other else "does not match any known generator"
-        raise CheckpointError("file", path, why, "name its network with --netG, from a --plugin if needed")
+        remedy = "name its network with --netG, from a --plugin if needed"
+        remedy += "" if other else "; one that makes images from noise needs its run's options.json beside it"
+        raise CheckpointError("file", path, why, remedy)
     if issubclass(find("model", o.model), LabelMaps) and "input_nc" in inferred:
         inferred |= input_flags(o, inferred.pop("input_nc"))
     flags = {flag: value for flag, value in inferred.items() if flag not in o.given}

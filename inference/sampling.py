@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from util.errors import OptionError
-from util.image_io import to_pixels
+from data.listing.class_names import describe_classes, select_classes
+from util.errors import OptionError, print_line
+from util.image_io import SHEET_COLUMNS, to_pixels
 from util.seeding import mix_seed
 
 INTERPOLATION_STEPS = 10  # images in one interpolation
@@ -48,6 +49,19 @@ class _WatchedRequest(Request):
 def has_sampler(model: Any) -> bool:
     """Whether a model has the optional method `sheets` and so needs no input images."""
     return callable(getattr(model, "sheets", None))
+
+
+def generate(o: Any, model: Any, results: Any, spec: Any) -> None:
+    """Add to `results` a grid, interpolations and single images of each class, or of --classes, made from noise."""
+    wanted = select_classes(o.classes, spec.classes)
+    if spec.classes and vars(o).get("cond") != "none":  # then the model uses no classes
+        print_line(describe_classes(wanted, total=len(spec.classes)))
+    for kind, number in {"grid": min(SHEET_COLUMNS, o.num_samples), "interpolation": INTERPOLATION_STEPS}.items():
+        sheets = sample_sheets(model, Request(kind, wanted, number, o.seed))
+        results.add_sheets(kind, sheets, min(number, SHEET_COLUMNS), wanted if kind == "grid" else ())
+    for samples in sample_parts(model, Request("per_class", wanted, o.num_samples, o.seed), spec.height, spec.width):
+        results.add_samples(samples)
+        samples.clear()  # so that their memory is free for the next part
 
 
 def sample_sheets(model: Any, request: Request) -> dict[str, list[np.ndarray]]:

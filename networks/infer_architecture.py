@@ -80,6 +80,22 @@ def infer_class_network(state: Weights) -> dict[str, Any]:
     return flags | {"crop_size": 4 * 2 ** (len(layers) - 1), "classes": embedding[0]}
 
 
+def infer_stargan(state: Weights) -> dict[str, Any]:
+    """Return the flags that fit the weights of a network of stargan (a discriminator's include "ndf"), else {}."""
+    last = max((int(m[1]) for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.weight", key))), default=0)
+    if _has_convolutions(state, "main.0.weight", "conv1.weight", "conv2.weight") and len(state["conv1.weight"]) == 1:
+        flags = {"ndf": state["main.0.weight"].shape[0], "d_repeat_num": last // 2 + 1}
+        return flags | {"c_dim": state["conv2.weight"].shape[0]}
+    blocks = {m[1] for key in state if (m := re.fullmatch(r"main\.(\d{1,6})\.main\.0\.weight", key))}
+    if not _has_convolutions(state, "main.0.weight", f"main.{last}.weight") or last != len(blocks) + 15:
+        return {}
+    (ngf, channels), output_nc = state["main.0.weight"].shape[:2], state[f"main.{last}.weight"].shape[0]
+    if channels <= output_nc or not _is_plausible_size(state, 2 * 9 * (4 * ngf) ** 2 * len(blocks)):
+        return {}  # an image alone, without domains
+    flags = {"ngf": ngf, "g_repeat_num": len(blocks), "c_dim": channels - output_nc}
+    return flags | {"input_nc": output_nc, "output_nc": output_nc}
+
+
 def weights_description(state: Weights) -> str:
     """Return which network weights belong to, as in "a discriminator (--netD basic)"; "" if that is unknown."""
     if flags := infer_generator(state):
@@ -88,6 +104,8 @@ def weights_description(state: Weights) -> str:
         return f"a discriminator (--netD {flags['netD']})"
     if flags := infer_class_network(state):
         return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model cgan"
+    if flags := infer_stargan(state):
+        return f"a {'discriminator' if 'ndf' in flags else 'generator'} of --model stargan"
     return ""
 
 
@@ -99,7 +117,7 @@ def mismatch_text(own_state: Weights, other_state: Weights) -> str:
     other_network, own_network = weights_description(other_state), weights_description(own_state)
     if other_network.partition(" (")[0] != own_network.partition(" (")[0]:
         return f"these are weights of {other_network}" if other_network else ""
-    for infer in (infer_generator, infer_discriminator, infer_class_network):
+    for infer in (infer_generator, infer_discriminator, infer_class_network, infer_stargan):
         other_flags, own_flags = infer(other_state), infer(own_state)
         if other_flags and own_flags:
             return _difference_text(other_flags, own_flags)
@@ -233,14 +251,16 @@ def _infer_pix2pixhd_generator(state: Weights) -> dict[str, Any]:
     local = {int(m[1]) for key in state if (m := re.match(rf"model{enhancers}_2\.(\d{{1,6}})\.conv_block\.", key))}
     start, trunk = 4 + 3 * halvings, 4 + 6 * halvings + n
     last = f"model{enhancers}_2.{len(local) + 4}.weight" if enhancers else f"model.{trunk + 1}.weight"
-    fits = "model.1.bias" in state and _has_convolutions(state, last) and halvings <= MAX_HALVINGS
+    fits = "model.1.weight" in state and _has_convolutions(state, last) and halvings <= MAX_HALVINGS
     if not n or not fits or blocks != set(range(start, start + n)):
         return {}
     wide, input_nc = state["model.1.weight"].shape[:2]
     ngf = wide // 2**enhancers
     if not _is_plausible_size(state, 9 * (wide * 2**halvings) ** 2 * 2 * n):
         return {}
-    flags = {"netG": "local" if enhancers else "global", "ngf": ngf, "norm": _infer_norm_beside_bias(state, "model.2")}
+    has_bias = "model.1.bias" in state
+    norm = _infer_norm_beside_bias(state, "model.2") if has_bias else _infer_norm(state, "model.1", "model.2")
+    flags = {"netG": "local" if enhancers else "global", "ngf": ngf, "norm": norm}
     flags |= {"input_nc": input_nc, "output_nc": state[last].shape[0]}
     flags |= {"n_downsample_global": halvings, "n_blocks_global": n}
     return flags | ({"n_local_enhancers": enhancers, "n_blocks_local": len(local)} if enhancers else {})

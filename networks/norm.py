@@ -27,10 +27,31 @@ class InstanceNorm(nn.InstanceNorm2d):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        supported = input.is_cpu or (input.is_cuda and input.element_size() > 2)
-        if not supported or input.dim() != 4 or self.track_running_stats or input.shape[2:].numel() < 2:
+        if self.track_running_stats or not is_grouped(input):
             return super().forward(input)
         return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
+
+
+def is_grouped(input: torch.Tensor) -> bool:
+    """Whether the instance norm of these feature maps is computed as a group norm."""
+    supported = input.is_cpu or (input.is_cuda and input.element_size() > 2)
+    return supported and input.dim() == 4 and input.shape[2:].numel() >= 2
+
+
+class InstanceNormOfImage(nn.InstanceNorm2d):
+    """Instance norm with a scale, by the statistics of the image itself in training and in evaluation.
+
+    It has the keys of StarGAN's norms. Its authors' code never uses their running statistics; here they keep their
+    initial values.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, affine=True, track_running_stats=True)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if is_grouped(input):
+            return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
+        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
 instance = partial(InstanceNorm, affine=False, track_running_stats=False)

@@ -11,8 +11,8 @@ class Common:
 
     # fmt: off
     dataroot: str = option("demo", "folder of images, zip file, manifest, or tar shards in a folder or on a server,"
-        " such as 'DATA/{0000..0099}.tar' (test.py: default is the training run's; also an image, and also without the"
-        " flag); 'demo' generates images and needs no files", of_run=True, aside=True)
+        " such as 'DATA/{0000..0099}.tar' (test.py: default is the training run's; also an image or a film, and also"
+        " without the flag); 'demo' generates images and needs no files", of_run=True, aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
     checkpoints_dir: str = option("./checkpoints", "folder that holds the runs", aside=True)

@@ -20,6 +20,8 @@ from util.errors import OptionError, printable
 from util.size import to_size
 
 STYLEGAN2_G, STYLEGAN2_D = ("stylegan2", "smallstylegan2"), ("stylegan2", "tilestylegan2")  # networks of ours
+LABELED = ("labeled", "domains")  # data sets of ours with classes
+OWN_NETWORKS = ("cgan", "stargan")  # models of ours that --netG and --netD do not choose networks for
 PRETRAINED_TERMS = ("lambda_perceptual", "lambda_lpips")  # terms of the toolbox that need published weights
 READING = ("pairs", "split", "max_dataset_size", "on_bad_image", "max_image_pixels", "range", "range_A", "range_B",
            "background", "icc", "load_size", "crop_size", "preprocess", "native", "interpolation_A",
@@ -73,7 +75,7 @@ class Command:
     @property
     def has_classes(self) -> bool:
         """Whether the data set may have classes; that of a plug-in may."""
-        return self.o.dataset_mode == "labeled" or entry("dataset", self.o.dataset_mode).origin != "built in"
+        return self.o.dataset_mode in LABELED or entry("dataset", self.o.dataset_mode).origin != "built in"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -102,6 +104,14 @@ class Command:
     def judges_without_norm(self) -> bool:
         """Whether there is no discriminator with normalisation layers and initialised weights."""
         return self.o.netD in STYLEGAN2_D or not self.o.isTrain
+
+    @property
+    def gives_film(self) -> bool:
+        """Whether test.py translates a film."""
+        # imported here because --help needs no NumPy
+        from data.decoding.films import is_film
+
+        return not self.o.isTrain and not self.generates and is_film(self.o.dataroot)
 
     @property
     def is_new(self) -> bool:
@@ -165,8 +175,8 @@ BOTH: Rows = (
      and (vars(c.o).get("no_vgg_loss", True) or not c.o.isTrain)),
     ("metric_weights", "there are no --metrics", lambda c: not c.metrics),
     ("epoch", "--load_iter chooses the weights", lambda c: c.o.load_iter > 0 and not c.is_new),
-    ("classes", "only images of --dataset_mode labeled have classes", lambda c: not c.has_classes),
-    ("direction", "labelled images have one side", lambda c: c.o.dataset_mode == "labeled"),
+    ("classes", "only images of --dataset_mode labeled and domains have classes", lambda c: not c.has_classes),
+    ("direction", "labelled images have one side", lambda c: c.o.dataset_mode in LABELED),
     ("pairs", "this data set has no pairs", lambda c: c.o.dataset_mode in ("single", "colorization")),
     ("random_scale_max", "--preprocess has no zoom", lambda c: not c.steps("zoom")),
     ("pairs split", "semantic takes the folders of --phase", lambda c: c.o.dataset_mode == "semantic"),
@@ -182,7 +192,9 @@ BOTH: Rows = (
     ("netG netD n_layers_D num_D no_dropout padding no_antialias no_antialias_up pool_size"
      " stylegan2_G_num_downsampling stylegan2_G_size"
      " n_downsample_global n_blocks_global n_local_enhancers n_blocks_local",
-     "cgan has its own networks", lambda c: c.o.model == "cgan"),
+     "the model has its own networks", lambda c: c.o.model in OWN_NETWORKS),
+    ("norm resize_conv", "stargan has its own networks", lambda c: c.o.model == "stargan"),
+    ("selected_attrs", "it is for --attr_path", lambda c: not vars(c.o).get("attr_path")),
     ("pool_size", "gan and spade have no image pool", lambda c: c.o.model in ("gan", "spade")),
     ("norm", "SPADE's networks have --norm_G and --norm_D",
      lambda c: "norm_G" in vars(c.o) and c.o.netG == "spade" and (c.o.netD == "spade" or not c.o.isTrain)),
@@ -210,6 +222,9 @@ TRAIN: Rows = (
     ("init_type init_gain", "the run continues with its own weights", lambda c: c.resumes),
     ("init_type init_gain", "StyleGAN2's networks draw their own weights",
      lambda c: c.is_ours and c.o.netG in STYLEGAN2_G and c.o.netD in STYLEGAN2_D and not c.projects),
+    ("init_type init_gain", "stargan's networks draw their own weights", lambda c: c.o.model == "stargan"),
+    ("n_epochs n_epochs_decay", "--num_iters counts the steps", lambda c: bool(vars(c.o).get("num_iters"))),
+    ("num_iters_decay", "it is for --num_iters", lambda c: not vars(c.o).get("num_iters")),
     ("lr_decay_iters", "it is for --lr_policy step", lambda c: c.o.lr_policy in ("linear", "cosine", "plateau")),
     ("beta1", "this optimizer has no momentum", lambda c: c.is_ours and c.o.optimizer in ("rmsprop", "adafactor")),
     ("beta2", "this optimizer has no such decay", lambda c: c.is_ours and c.o.optimizer in ("sgd", "adafactor")),
@@ -256,7 +271,9 @@ TRAIN: Rows = (
      and not c.sizes_networks("crop_size")),
 )  # fmt: skip
 TEST: Rows = (
-    ("ndf netD n_layers_D num_D", "test.py loads no discriminator", lambda c: bool(getattr(c.model, "averaged", ()))),
+    ("num_iters num_iters_decay", "only training uses it", lambda c: True),
+    ("ndf netD n_layers_D num_D d_repeat_num", "test.py loads no discriminator",
+     lambda c: bool(getattr(c.model, "averaged", ()))),
     ("netD ndf n_layers_D num_D", "the model has no discriminator", lambda c: c.o.model == "test"),
     ("init_type init_gain", "the weights are those of the run", lambda c: True),
     ("classes", "the run's --cond none uses no classes", lambda c: c.ignores_classes),
@@ -273,6 +290,10 @@ TEST: Rows = (
     ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
      lambda c: not c.generates and c.o.eval),
     ("num_samples", "this model does not generate samples from noise", lambda c: not c.generates),
+    ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image",
+     "--watch translates single images and writes no page", lambda c: bool(c.o.watch)),
+    ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image"
+     " aspect_ratio format", "of a film test.py makes a film", lambda c: c.gives_film),
     ("translate generate", "the model can do nothing else", lambda c: not (c.has_sheets and c.translates_too)),
     ("num_results dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),
@@ -293,11 +314,13 @@ def check_task(command: Command) -> None:
     if o.translate and command.has_sheets and not command.translates_too:
         why = f"{name} generates images from noise and translates none: it has no forward(batch)"
         raise OptionError("option", "--translate", why, "omit it")
-    if o.input and command.generates:
+    if o.watch and not Path(o.watch).is_dir():
+        raise OptionError("option", "--watch", f"there is no folder {o.watch}", "create it, or correct its path")
+    if (given := o.watch or o.input) and command.generates:
         why = f"{name} generates images from noise and reads no folder or file"
         other = "" if command.is_ours or o.generate or not command.translates_too else "; to translate, add --translate"
-        named = "" if Path(o.input).exists() else f"; for a class write --classes {o.input}"
-        raise OptionError("argument", o.input, why, f"omit it{named}{other}")
+        named = "" if Path(given).exists() else f"; for a class write --classes {given}"
+        raise OptionError(*(("option", "--watch") if o.watch else ("argument", given)), why, f"omit it{named}{other}")
 
 
 def unused(command: Command) -> dict[str, str]:
@@ -307,7 +330,7 @@ def unused(command: Command) -> dict[str, str]:
     for flags, why, applies in (*BOTH, *(TRAIN if o.isTrain else TEST)):
         if applies(command):
             found = dict.fromkeys(flags.split(), why) | found
-    if o.model != "cgan":
+    if o.model not in OWN_NETWORKS:
         found = _flags_of_other_networks(o) | found
     replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own
     found = {name: why for name, why in found.items() if name not in replaced}

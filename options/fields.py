@@ -28,6 +28,7 @@ def option(
     aside: bool = False,
     fixed: bool = False,
     valued: bool = False,
+    listed: bool = False,
 ) -> Any:
     """Declare a flag inside a dataclass; its type is the field's annotation.
 
@@ -36,12 +37,14 @@ def option(
     run. `endless` allows inf. `momentary`: the flag affects one command only, so a run does not store it.
     `aside`: the flag affects how a run is shown, saved or sped up; its value does not change the numbers.
     `fixed`: trained weights depend on the value, so a run cannot resume with another one.
-    `valued`: a switch that true or false may follow, as in other programs: --nce_idt False.
+    `valued`: a switch that true or false may follow, as in other programs: --nce_idt False. `listed`: a text whose
+    words may also follow one after another, as in other programs: --selected_attrs Male Young.
     Types: int, float, str, bool, `int | None`, `bool | None`, tuple[str, ...] (repeatable), and `int | Size` for 256 or
     512x256, where the bounds apply to each side.
     """
     text_and_range = dict(help=help, at_least=at_least, at_most=at_most, above=above, below=below, choices=choices)
-    meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed, valued=valued)
+    meanings = dict(of_run=of_run, endless=endless, momentary=momentary, aside=aside, fixed=fixed, valued=valued,
+        listed=listed)  # fmt: skip
     return field(default=default, metadata=text_and_range | meanings)
 
 

@@ -13,7 +13,7 @@ from options import checks, effects, recipe, store, texts, words, wrong_words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
-from options.position import POSITION, check_position
+from options.names.position import POSITION, check_position, take_folder
 from options.test import Test
 from options.toolbox import Toolbox, without_replaced
 from options.train import Train
@@ -52,8 +52,7 @@ def parse(argv: list[str], phase: str) -> Options:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
         sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
     given = _parse_flags(argv, layers.flags, layers=layers)
-    if position := given.pop(POSITION, ""):
-        given["dataroot"] = position
+    position = take_folder(given, config, phase)
     if unknown := [name for name in config if name not in {flag.name for flag in layers.flags}]:
         raise layers.known_flags().unknown(unknown, Path(first["config"]).name)
     options = layers.merge(saved, config, given, Path(first.get("config", "")).name)
@@ -146,12 +145,13 @@ class _Layers:
         self.flags, self.owner = self.base + own, model_name
         by_name |= {flag.name: flag for flag in self.train_flags + own}
         if unknown := [name for name in self.recipe.values if name not in by_name]:
+            self.recipe.check_model(model_name, unknown[0])
             raise self.known_flags().unknown(unknown, self.recipe.places[unknown[0]])
         self.defaults |= {name: self.recipe.check(by_name[name]) for name in self.recipe.values}
 
     def in_own_words(self, argv: list[str], saved: dict[str, Any]) -> list[str]:
         """Return a command line in which flags and values of the model's authors have their names here."""
-        own = words.in_own_names(argv, getattr(self.model, "other_names", {}), self.flags)
+        own = words.in_own_names(argv, getattr(self.model, "other_names", {}), self.flags, self.phase)
         own = words.in_own_values(own, getattr(self.model, "other_values", {}))
         if not (getattr(self.model, "ratio_in_size", False) and words.has_flag(own, "aspect_ratio")):
             return own
@@ -370,7 +370,9 @@ def _parse_flags(argv, flags: list[Flag], known_only: bool = False, layers: _Lay
         else:
             parser.add_argument("--" + flag.name, dest=flag.name)
     end = argv.index("--") if "--" in argv else len(argv)  # words after -- are no flags
-    namespace, rest = parser.parse_known_args(words.join_negative_numbers(words.separate_switches(argv[:end], flags)))
+    namespace, rest = parser.parse_known_args(
+        words.join_negative_numbers(words.join_lists(words.separate_switches(argv[:end], flags), flags))
+    )
     values = vars(namespace)
     if known_only:  # values are checked in the second pass, when all plug-ins are known
         return values

@@ -47,6 +47,14 @@ class Recipe:
         """Return the model and the data set that this recipe names, which decide on the other flags."""
         return {name: self.check(flags[name]) for name in ("model", "dataset_mode") if name in self.values}
 
+    def check_model(self, model: str, unknown: str) -> None:
+        """Raise OptionError if this recipe, whose flag `unknown` a model lacks, is for another model."""
+        if self.values.get("model", model) != model:
+            why = f"is for --model {self.values['model']}; {model} has no --{unknown}, for example"
+            raise OptionError(
+                "option", f"--recipe {self.name}", why, "omit --model, or choose another recipe of --list"
+            )
+
     def for_run(self, saved: dict[str, Any]) -> "Recipe":
         """Return this recipe for a new run, an empty one for a stored run, which remembers its options.
 

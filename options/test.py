@@ -31,6 +31,8 @@ class Test:
         " its number and the image alone", at_least=1, at_most=1000)
     num_samples: int = option(16, "images per class, for models that generate without input", at_least=1)
     num_test: int | None = option(None, "number of images to test; default: all", at_least=1)
+    watch: str = option("", "translate the images that arrive in this folder, each once, until Ctrl-C; only the"
+        " translations are written", momentary=True)
     results_only: str = option("",
         "write only these images, such as fake_B, each named like its input, and no page; default: all, and a page")
     format: str = option("auto", "files of results: png, jpg (loses detail) or keep, the format of each input; auto:"

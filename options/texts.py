@@ -27,7 +27,7 @@ usage: python train.py --model NAME --dataroot FOLDER --name RUN [--flag value .
 
 def print_help(phase: str, flags: list[Flag]) -> int:
     """Print every flag with its default and meaning, grouped by owner; return exit code 0."""
-    position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/position.py
+    position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
     print(f"usage: python {phase}.py {position}[--flag value ...]")
     print(_LEGEND + "\n")
     owner = None

@@ -2,28 +2,53 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from options.fields import TRUTH_WORDS, Flag
 from util.errors import OptionError
 from util.size import Size, to_size
 
+OwnWords = Callable[[str, list[str], str], list[str]]
 
-def in_own_names(argv: list[str], other_names: Mapping[str, str], flags: list[Flag]) -> list[str]:
+
+def in_own_names(
+    argv: list[str], other_names: Mapping[str, str | OwnWords], flags: list[Flag], phase: str
+) -> list[str]:
     """Return a command line in which flags of other_names, such as those of a model's authors, have their names here.
 
-    other_names: {"niter": "n_epochs"}, of a switch that chooses a value {"no_lsgan": "gan_mode vanilla"}, and of one
-    for what is always so {"use_encoded_image": ""}. A name that is a flag here keeps its meaning.
+    other_names: {"niter": "n_epochs"}, of a switch that chooses a value {"no_lsgan": "gan_mode vanilla"}, of one for
+    what is always so {"use_encoded_image": ""}, and of a flag whose value has another form a function of (its value,
+    the command line, phase), which returns the words here or raises OptionError. A name that is a flag here keeps its
+    meaning.
     """
-    taken, words = {name for flag in flags for name in flag.names}, list[str]()
-    for place, word in enumerate(argv):
+    taken, words, rest = {name for flag in flags for name in flag.names}, list[str](), list(argv)
+    while rest and rest[0] != "--":
+        word = rest.pop(0)
         name, equals, value = word.partition("=")
         meant = other_names.get(name.removeprefix("--")) if name.startswith("--") else None
-        if meant is None or name.removeprefix("--") in taken or "--" in argv[:place]:
+        if meant is None or name.removeprefix("--") in taken:
             words.append(word)
+        elif callable(meant):
+            if not equals and (not rest or rest[0].startswith("--")):
+                raise OptionError("option", name, "has no value", f"write a value after it: {name} VALUE")
+            words += meant(value if equals else rest.pop(0), argv, phase)
         elif meant:
             flag, _, chosen = meant.partition(" ")
             words += [f"--{flag}", chosen] if chosen else [f"--{flag}{equals}{value}"]
+    return [*words, *rest]
+
+
+def join_lists(argv: list[str], flags: list[Flag]) -> list[str]:
+    """Return `--selected_attrs A B` as `--selected_attrs A,B`, for flags that take a list; a folder or file ends it."""
+    lists, words = {f"--{flag.name}" for flag in flags if flag.meta["listed"]}, list[str]()
+    is_list = False
+    for word in argv:
+        joins = is_list and not word.startswith("-") and not os.path.exists(word)
+        if joins and not words[-1].startswith("-"):
+            words[-1] += "," + word
+        else:
+            words.append(word)
+        is_list = word in lists or joins
     return words
 
 
@@ -73,7 +98,7 @@ def with_ratio_in_size(argv: list[str], crop_size: int | Size) -> list[str]:
 
 
 def separate_switches(argv: list[str], flags: list[Flag]) -> list[str]:
-    """Return `--no_dropout images` as `--no_dropout=true images`: a folder or file is no value of a switch."""
+    """Return `--no_dropout images` as `--no_dropout=true images`: the value of a switch is never a folder or file."""
     switches = {f"--{flag.name}" for flag in flags if flag.is_switch and flag.meta["valued"]}
 
     def is_alone(word: str, following: str) -> bool:

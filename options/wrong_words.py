@@ -9,8 +9,9 @@ from typing import Any
 
 from options.fields import Flag
 from options.names.other_names import FLAGS, TEST_FLAGS, VALUES
-from options.position import one_path_remedy
+from options.names.position import one_path_remedy
 from registry import discovery
+from registry.lookup import entries
 from registry.suggestions import model_files
 from util.errors import OptionError
 from util.size import Size
@@ -113,8 +114,13 @@ def stray_word_error(argv: list[str], strays: list[str], flags: list[Flag]) -> O
             f"put it in quotes: --dataroot {shlex.quote(path)}",
         )
     remedy = f"give the images with --dataroot {shlex.quote(strays[0])}" if os.path.exists(strays[0]) else "see --help"
+    remedy = next((f"write --{kind} {strays[0]}" for kind in ("model", "recipe") if _is_name(kind, strays[0])), remedy)
     remedy = one_path_remedy(strays, "train") if len(strays) > 1 and all(map(os.path.exists, strays)) else remedy
     return OptionError("argument", strays[0], "does not belong to a flag", remedy)
+
+
+def _is_name(kind: str, word: str) -> bool:
+    return not os.path.exists(word) and any(part.name == word for part in entries(kind))
 
 
 def switch_error(flag: Flag, value: str) -> OptionError:

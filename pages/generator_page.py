@@ -23,7 +23,8 @@ def write_generator_page(folder: Path, name: str, facts: Mapping[str, Any], runt
 
     name: of the run. facts: what the scripts read. runtime: files of ONNX Runtime. credit: a line about the data.
     """
-    page = make_document(f"{name}: draw with the generator", STYLES, SCRIPTS, dict(facts), POLICY)
+    what = "draw with it" if "image" in facts["inputs"] else "its images"
+    page = make_document(f"{name}: {what}", STYLES, SCRIPTS, dict(facts), POLICY)
     page.head.add(tags.link(rel="icon", href="data:,"))
     with page:
         with tags.header():

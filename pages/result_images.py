@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.listing.inputs import parse_inputs
-from data.side_names import input_side, side_of_label
+from data.side_names import generated_label, input_side, other_results_note, side_of_label
 from pages.names import label_file_parts
 from pages.results_folder import ResultsFolder
 from pages.rows import Picture
@@ -39,6 +39,19 @@ class ResultImages:
         self.tails: dict[str, str] = {}  # what follows the stem in a label's file names
         self.channels: dict[str, int] = {}
         self._replaced_suffixes: set[str] = set()
+
+    def begin_generated(self, images: dict[str, Tensor], num_results: int) -> str:
+        """Begin as `begin` does, with the generated image alone or that of --results_only; return a note on others.
+
+        num_results: how many results there are of each image; all of the generated one are written.
+        """
+        note = ""
+        if not self.only:
+            first = generated_label(list(images))
+            self.only = first.removesuffix("_1") if num_results > 1 else first
+            note = other_results_note([*images], first) if num_results == 1 else ""
+        self.begin(images)
+        return note
 
     def begin(self, images: dict[str, Tensor]) -> None:
         """Note the labels of new images; raise OptionError if --results_only names none, or --format loses values."""

@@ -50,7 +50,7 @@ class Results:
         self.run_name, self.phase_epoch = o.name, f"{part}, {epoch}"
         self.width, self.has_page = o.display_winsize, generated or not o.results_only
         self.compare, self.generated = compare, generated
-        self.count = 0  # inputs, or images generated without inputs
+        self.count = self.sheets = 0  # inputs, or images generated without inputs; grids and interpolations
         self.images = ResultImages(o, self.files)
         self.row_names, self.image_names, self.class_page_names = UniqueNames(), UniqueNames(), UniqueNames()
         self.stems: dict[tuple[str, str, int] | None, str] = {}  # of unpaired inputs: side, path and checksum -> stem
@@ -152,7 +152,7 @@ class Results:
             if classes and len(pictures) == per_row * len(classes):
                 extra["side"] = classes
             self._open_gallery().add(heading, [sheet], stem=stem, **extra)
-            self.count += 1
+            self.sheets += 1
 
     def add_samples(self, samples: dict[str, list[np.ndarray]]) -> None:
         """Add generated images of each class, each as one file; further calls continue the classes.
@@ -218,7 +218,7 @@ class Results:
             gallery = self._open_gallery()
             if not self.generated:
                 gallery.sort(lambda row: natural_key(row.name))
-            gallery.heading = self._heading(count_text(self.count, "image"))
+            gallery.heading = self._heading(self.counted)
             gallery.intro = means_html("mean over the images" + (several and f". {several}"), means) if means else ""
             gallery.intro += format_html("<p>{0}</p>", set_text) if (set_text := results_text(sets)) else ""
             gallery.close()
@@ -228,6 +228,11 @@ class Results:
             print_line("mean over the images: " + ", ".join(f"{name} {v:.4f}" for name, v in means.items()))
         if sets:
             print_line(results_text(sets))
+
+    @property
+    def counted(self) -> str:
+        """How many images there are, and sheets of them, in words."""
+        return count_text(self.count, "image") + (f" and {count_text(self.sheets, 'sheet')}" if self.sheets else "")
 
     def log_errors(self, report: Report) -> None:
         """Let the report write errors to the folder, but not beside the results of an earlier test; release it then."""
@@ -250,7 +255,7 @@ def open_results(o: Any, folder: Path, which: str, compare: bool, generated: boo
 class _NoResults:
     """The results of a process that writes none."""
 
-    writer, page, count = nullcontext(), "", 0
+    writer, page, count, counted = nullcontext(), "", 0, ""
 
     def add(self, *images: Any) -> None:
         """Write nothing."""

@@ -54,6 +54,7 @@ def main(argv, report):
     folder = Path(o.page)
     if not (folder / "generator.onnx").is_file():
         why = "holds no page of a generator" if folder.is_dir() else "there is no such folder"
+        why = "is a file; name the folder that it is in" if folder.is_file() else why
         raise DataError("folder", folder, why, "write one: python scripts/export.py --name NAME --format web")
     runtime = {} if (folder / "runtime").is_dir() else {file.name: file for file in runtime_files()}
     handler = functools.partial(Handler, runtime=runtime, directory=str(folder))

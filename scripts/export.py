@@ -18,7 +18,6 @@ sys.path.insert(0, str(ROOT))
 
 from cli.main import run_command
 from cli.script import Command, size
-from inference.export.compact import round_weights
 from inference.export.exportable import Exportable
 from inference.export.formats import FORMATS, check_format
 from inference.export.generator_search import Generator
@@ -135,7 +134,6 @@ def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
     target = Path(o.output) if o.output else default_target(run, generator, o)
     check_target(target / GENERATOR, "onnx")
     runtime = runtime_files()
-    round_weights(generator.net)
     item.small = True
     written, verdict = export_one("onnx", item, target / GENERATOR, run, o)
     height, width = (run.spec.height, run.spec.width) if written.about["sizes"] == "any" else written.size

@@ -8,8 +8,11 @@ WEIGHT_PATTERNS = tuple("*_net_*" + suffix for suffix in SUFFIXES)
 
 
 def weight_path(folder: Path, prefix: str, name: str) -> Path:
-    """Return the file of a network's weights that is read; without one, the name of a .pth."""
-    paths = [folder / f"{prefix}_net_{name}{suffix}" for suffix in SUFFIXES]
+    """Return the file of a network's weights that is read; without one, the name of a .pth.
+
+    Last comes the name in StarGAN's code, PREFIX-NAME.ckpt.
+    """
+    paths = [folder / f"{prefix}_net_{name}{suffix}" for suffix in SUFFIXES] + [folder / f"{prefix}-{name}.ckpt"]
     return next((path for path in paths if path.is_file()), paths[0])
 
 

@@ -43,6 +43,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the long form of loops over faults (make faults)")
+    parser.addoption("--installed", metavar="PYTHON", help="run public tests of the package in its environment")
 
 
 @pytest.fixture

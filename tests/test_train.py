@@ -15,8 +15,7 @@ from PIL import Image
 
 import train
 from inference.sampling import has_sampler
-from options.fields import flags_of
-from options.parse import FLAG_CLASSES
+from options.parse import flags_for
 from registry.lookup import find
 from tests.support.runs import SMALL, options
 from tests.support.small_models import own_networks
@@ -173,9 +172,7 @@ def test_the_options_are_written_as_the_reference_prints_them(trained):
     assert f"{'isTrain':>25}: {'True':<30}\t[default: None]" in lines
     kept = saved_options(trained)
     used = dict(pairwise(own_networks(kept["model"]))).get("--netG", "resnet_4blocks")
-    momentary = {
-        flag.name for holder in FLAG_CLASSES["train"] for flag in flags_of(holder, "") if flag.meta["momentary"]
-    }
+    momentary = {flag.name for flag in flags_for(trained.model) if flag.meta["momentary"]}
     assert set(kept) == set(names) - momentary
     assert (kept["ngf"], kept["netG"], kept["n_epochs"], kept["lr"]) == (4, used, 1, usual.get("lr", 0.0002))
 

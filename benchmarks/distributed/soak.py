@@ -1,4 +1,4 @@
-"""Kill processes of a run again and again under torchrun --max-restarts, and compare it with a run that nobody killed.
+"""Kill processes of a run again and again under torchrun --max-restarts, and compare it with an unbroken run.
 
 Each time a random process of the run gets SIGKILL after some steps. Printed are the times until all old processes are
 gone and until the first new step, and whether all losses and the last state are bit for bit those of the unbroken run.

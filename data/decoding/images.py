@@ -14,15 +14,21 @@ from util.errors import DataError, EnvironmentFault, UserError, count_text
 
 
 class ReadOptions(NamedTuple):
-    """How image files are decoded; background: RGB behind transparent pixels, or None to ignore transparency."""
+    """How image files are decoded.
+
+    background: RGB behind transparent pixels, or None to ignore transparency. center: side of the square in the middle
+    that is kept of an image, or 0 for the whole one; of a smaller image it is the largest square.
+    """
 
     background: tuple[int, int, int] | None = (255, 255, 255)
     icc: bool = True
     max_pixels: int = 89_478_485  # from here on Pillow warns
+    center: int = 0
 
     def __repr__(self) -> str:
         """Return the text that names a cache on disk; a new one would have every user's cache built again."""
-        return f"Reading(background={self.background}, icc={self.icc}, max_pixels={self.max_pixels})"
+        center = f", center={self.center}" if self.center else ""
+        return f"Reading(background={self.background}, icc={self.icc}, max_pixels={self.max_pixels}{center})"
 
     @classmethod
     def from_options(cls, o: Any) -> "ReadOptions":
@@ -44,11 +50,20 @@ def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPT
         with open_binary(path) as file:
             source = identify(file, path, options.max_pixels)
             picture, orientation = DECODERS[source.kind](source, channels)
-        return convert_channels(orient(picture, orientation), channels, path, options)
+        picture = convert_channels(orient(picture, orientation), channels, path, options)
+        return _middle(picture, options.center) if options.center else picture
     except DataError:
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
         raise reading_error(path, problem) from problem
+
+
+def _middle(picture: Picture, side: int) -> Picture:
+    """Return the square in the middle of an image, as large as it allows."""
+    width, height = picture.size
+    side = min(side, width, height)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return picture.crop((left, top, left + side, top + side))
 
 
 def reading_error(path: str, problem: Exception) -> UserError:

@@ -30,7 +30,11 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
 
 
-def describe_classes(names: Sequence[str], counts: Sequence[int] = ()) -> str:
-    """Return the line that tells the classes of a run or a data set, with the number of images of each if known."""
+def describe_classes(names: Sequence[str], counts: Sequence[int] = (), total: int = 0) -> str:
+    """Return the line that tells the classes of a run or a data set, with the number of images of each if known.
+
+    total: how many classes there are, if these are some of them.
+    """
     shown = [f"{name} {count}" for name, count in zip(names, counts, strict=True)] if len(counts) else names
-    return f"classes: {len(names)} ({shorten(shown)})"
+    of_all = f" of {total}" if total > len(names) else ""
+    return f"classes: {len(names)}{of_all} ({shorten(shown)})"

@@ -27,6 +27,12 @@ def memory_folder(files: Mapping[str, bytes]) -> Iterator[str]:
         del _folders[folder]
 
 
+def replace_file(path: str, content: bytes) -> None:
+    """Give a file of a `memory_folder` block another content."""
+    files, name = _find(path)
+    files[name] = content
+
+
 class Memory:
     """The files of all `memory_folder` blocks."""
 

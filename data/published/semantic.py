@@ -1,6 +1,7 @@
 """semantic: label maps, instance maps and photographs in the folders of pix2pixHD (Wang et al. 2018)."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,7 +72,8 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         if o.direction != "AtoB":
             raise OptionError("option", "--direction", "a label map is always the input", "omit it")
         self.channels = (1 if o.label_nc else o.input_nc, o.output_nc)
-        with naming_models(o, self.root):
+        is_ours = self._files("label" if o.label_nc else "A") is not None  # then no other model fits better
+        with nullcontext() if is_ours else naming_models(o, self.root):
             A, B, instances = self._find_files()
         self.paired = B is not None
         lists = [self.register_files(paths)[0] if paths is not None else None for paths in (A, B, instances)]

@@ -1,5 +1,6 @@
 """Store the weights of a generator in 16 bits, in a file that computes in 32."""
 
+import copy
 from typing import Any
 
 import torch
@@ -8,14 +9,16 @@ from torch import nn
 MIN_VALUES = 256  # smaller tensors, such as biases and statistics, keep 32 bits
 
 
-def round_weights(net: nn.Module) -> None:
-    """Round large weights of a network, in place, to numbers of 16 bits; those beyond their range stay."""
+def rounded(net: nn.Module) -> nn.Module:
+    """Return a copy of a network with large weights rounded to numbers of 16 bits; those beyond their range stay."""
+    net = copy.deepcopy(net)
     with torch.no_grad():
         for value in net.state_dict().values():
             if value.dtype == torch.float32 and value.numel() >= MIN_VALUES:
-                rounded = value.half().float()
-                if rounded.isfinite().all():
-                    value.copy_(rounded)
+                small = value.half().float()
+                if small.isfinite().all():
+                    value.copy_(small)
+    return net
 
 
 def store_in_16_bits(model: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inference.export.compact import rounded
 from inference.export.generator_search import Generator
 from inference.export.plain_network import draws_noise_maps, fix_noise_maps, plain_network
 
@@ -89,6 +90,7 @@ class Exportable:
     def module(self) -> nn.Module:
         """Return the module that is exported."""
         net = plain_network(self.generator.net)
+        net = rounded(net) if self.small else net
         if draws_noise_maps(net):
             height, width = self.size
             net = fix_noise_maps(net, self.plain_inputs(1, height, width, ()))

@@ -171,8 +171,10 @@ def _recorded(networks: Mapping[str, nn.Module], calls: list[_Call]) -> Iterator
 def _as_generator(call: _Call, known: Mapping[str, Any]) -> Generator:
     values = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, Tensor)]
     inputs: dict[str, Tensor] = {}
-    for value in values:
-        inputs[_input_name(value, known, inputs)] = value.detach()
+    own_names = getattr(call.net, "input_names", ())
+    for number, value in enumerate(values):
+        name = own_names[number] if number < len(own_names) else _input_name(value, known, inputs)
+        inputs[name] = value.detach()
     net, channels = without_noise_input(call.net)
     if channels:
         inputs["z"] = torch.randn(NUMBER, channels, generator=torch.Generator().manual_seed(0))

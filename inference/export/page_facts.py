@@ -15,8 +15,10 @@ MAX_COLOURS = 24
 MIN_SHARE = 0.002  # of the pixels: a rarer colour is a blend between two others
 NEAR = 40  # two colours whose largest difference of a channel is less are one
 EXACT = 4  # a pixel that differs less from a colour is of it
+MAX_LINES = 0.25  # of the pixels that lines take; a mask of two classes has more
 MIN_DRAWN = 0.3  # of the pixels that are not background, in images that are drawn with few colours
-DIRECTIONS, SAMPLES, SIDE = 6, 192, 32
+DIRECTIONS, SIDE = 6, 32
+SAMPLES, SAMPLES_PER_NUMBER = 192, 3  # at least, and for each number of the noise
 
 
 def colours(pictures: Sequence[Tensor]) -> list[list[int]]:
@@ -43,6 +45,15 @@ def colours(pictures: Sequence[Tensor]) -> list[list[int]]:
     return [colour.tolist() for colour, _ in found] if exactly.mean() >= MIN_DRAWN else []
 
 
+def kind(found: list[list[int]], pictures: Sequence[Tensor]) -> str:
+    """Return what images with these colours are: a "label map", "lines" or a "photograph"."""
+    if not found:
+        return "photograph"
+    paper = torch.tensor(found[0][: len(pictures[0])]).view(-1, 1, 1) / 127.5 - 1
+    drawn = [((picture - paper).abs().amax(0) > 2 * NEAR / 255).float().mean() for picture in pictures]
+    return "lines" if len(found) == 2 and torch.stack(drawn).mean() <= MAX_LINES else "label map"
+
+
 def _apart(values: np.ndarray, colour: np.ndarray) -> Any:
     """Return the largest difference of a channel between colours (..., 3) and one colour."""
     return np.abs(values - colour).max(-1)
@@ -62,22 +73,24 @@ def _is_blend(colour: np.ndarray, count: int, found: list[tuple[np.ndarray, int]
 def directions(generator: Generator, classes: int) -> list[list[float]]:
     """Return unit vectors of a generator's noise that change its images most, strongest first.
 
-    The images of SAMPLES random noises are regressed on the noise; the directions are the left singular vectors of the
-    coefficients (after Härkönen et al. 2020, "GANSpace", which takes principal components of features).
+    The images of random noises are regressed on the noise by least squares; the directions are the left singular
+    vectors of the coefficients (after Härkönen et al. 2020, "GANSpace", which takes principal components of features).
     """
     rng = torch.Generator().manual_seed(0)
-    z = torch.randn(SAMPLES, *generator.inputs["z"].shape[1:], generator=rng)
-    label = torch.arange(SAMPLES) % max(1, classes)
+    number = max(SAMPLES, SAMPLES_PER_NUMBER * generator.inputs["z"][0].numel())
+    z = torch.randn(number, *generator.inputs["z"].shape[1:], generator=rng)
+    label = torch.arange(number) % max(1, classes)
     images = []
     with torch.no_grad():
-        for start in range(0, SAMPLES, 16):
+        for start in range(0, number, 16):
             part = {"z": z[start : start + 16], "label": label[start : start + 16]}
             made = generator.net(*(part[name] for name in generator.inputs))
             images.append(F.interpolate(made, (SIDE, SIDE), mode="area").flatten(1))
     values = torch.cat(images)
-    for number in range(max(1, classes)):  # what differs between classes is no direction of the noise
-        values[label == number] -= values[label == number].mean(0)
-    left, _, _ = torch.linalg.svd(z.flatten(1).T @ values, full_matrices=False)
+    for index in range(max(1, classes)):  # differences between classes do not come from the noise
+        values[label == index] -= values[label == index].mean(0)
+    slopes = torch.linalg.lstsq(z.flatten(1), values).solution
+    left, _, _ = torch.linalg.svd(slopes, full_matrices=False)
     return [[round(float(x), 5) for x in column] for column in left.T[:DIRECTIONS]]
 
 
@@ -86,5 +99,6 @@ def page_facts(generator: Generator, pictures: Sequence[Tensor], about: dict[str
     inputs = {name: list(value.shape[1:]) for name, value in generator.inputs.items()}
     facts = {"inputs": inputs, "classes": about["classes"], "sizes": about["sizes"]}
     if "image" in inputs:
-        return facts | {"colours": colours(pictures)}
+        found = colours(pictures)
+        return facts | {"colours": found, "kind": kind(found, pictures)}
     return facts | {"directions": directions(generator, len(about["classes"]))}

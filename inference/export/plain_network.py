@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from networks.architectures.stylegan2 import NoiseInjection
 from networks.frozen import Frozen
-from networks.norm import InstanceNorm
+from networks.norm import InstanceNorm, InstanceNormOfImage
 from networks.toolbox.noise_input import NoiseInput
 
 
@@ -67,6 +67,9 @@ def plain_network(net: nn.Module) -> nn.Module:
             _fix_parametrised(part)
         if type(part) is InstanceNorm:
             part.__class__ = nn.InstanceNorm2d  # type: ignore[assignment]
+        elif type(part) is InstanceNormOfImage:
+            part.__class__ = nn.InstanceNorm2d  # type: ignore[assignment]
+            part.track_running_stats, part.running_mean, part.running_var = False, None, None  # type: ignore[assignment]
         elif type(part) is nn.GroupNorm:
             part.__class__ = PlainGroupNorm
     return holder[0]

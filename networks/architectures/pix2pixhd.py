@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from networks.architectures.resnet import ResnetBlock
 from networks.infer_architecture import InferableNetwork
-from networks.norm import Norm
+from networks.norm import Norm, layer, none
 from networks.padding import any_size, unfit
 from registry.lookup import find
 
@@ -159,20 +159,32 @@ def _trunk(input_nc: int, width: int, downsamplings: int, blocks: int, norm: Nor
     return layers
 
 
+def _bias(norm: Norm) -> bool:
+    """Whether convolutions before a norm have a bias: all but those of norms that the authors' code lacks.
+
+    So the keys of a file of weights tell these apart, as in networks/norm.py.
+    """
+    return norm not in (layer, none)
+
+
 def _first(input_nc: int, width: int, norm: Norm) -> list[nn.Module]:
-    return [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, width, 7), norm(width), nn.ReLU(inplace=True)]
+    return [nn.ReflectionPad2d(3), nn.Conv2d(input_nc, width, 7, bias=_bias(norm)), norm(width), nn.ReLU(inplace=True)]
 
 
 def _halving(width: int, norm: Norm) -> list[nn.Module]:
-    return [nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), norm(2 * width), nn.ReLU(inplace=True)]
+    return [
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=_bias(norm)),
+        norm(2 * width),
+        nn.ReLU(inplace=True),
+    ]
 
 
 def _block(width: int, norm: Norm) -> nn.Module:
-    return ResnetBlock(width, norm, bias=True, dropout=False, padding="reflect")
+    return ResnetBlock(width, norm, bias=_bias(norm), dropout=False, padding="reflect")
 
 
 def _doubling(width: int, norm: Norm) -> list[nn.Module]:
-    up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1)
+    up = nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1, bias=_bias(norm))
     return [up, norm(width // 2), nn.ReLU(inplace=True)]
 
 

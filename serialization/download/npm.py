@@ -11,7 +11,7 @@ from subprocess import DEVNULL, TimeoutExpired, run
 
 from util.cache_dir import cache_folder
 from util.disk_space import write_error
-from util.errors import EnvironmentFault
+from util.errors import EnvironmentFault, print_line
 
 TIMEOUT_S = 600
 MAX_BYTES = 256 << 20  # of one file
@@ -29,6 +29,7 @@ def npm_files(package: str, sha512: str, files: Sequence[str]) -> dict[str, Path
     if all(path.is_file() for path in found.values()):
         return found
     try:
+        print_line(f"getting {package} by npm, once")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as place:  # two processes may do this at once: both write the same
             archive = _pack(package, Path(place))
@@ -45,7 +46,7 @@ def _pack(package: str, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise EnvironmentFault("program", "npm", f"is needed once, to get {package}", "install Node.js, which has it")
-    command = [npm, "pack", "--silent", "--ignore-scripts", package]
+    command = [npm, "pack", "--loglevel=error", "--ignore-scripts", package]
     try:
         ended = run(command, cwd=folder, stdin=DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S)
     except (OSError, TimeoutExpired) as problem:
@@ -53,7 +54,8 @@ def _pack(package: str, folder: Path) -> Path:
     archives = list(folder.glob("*.tgz"))
     if ended.returncode or len(archives) != 1:
         lines = [line.strip() for line in (ended.stderr + ended.stdout).splitlines() if line.strip()]
-        reason = next((line for line in lines if "code" in line or "network" in line), (lines or ["no network?"])[0])
+        named = (line for line in lines if "code" in line or "network" in line.lower())
+        reason = next(named, (lines or ["no network?"])[0])
         raise EnvironmentFault("package", package, f"npm cannot fetch it ({reason})", "check the network")
     return archives[0]
 

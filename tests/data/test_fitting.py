@@ -21,7 +21,7 @@ from util.errors import DataError, OptionError, UserError
 
 MODELS = ("pix2pix", "cycle_gan", "cgan", "colorization")
 ALSO = {"cycle_gan": ("cut",), "cgan": ("gan",)}  # models for the same data, which are named after these
-ALONE = ("sincut", "pix2pixhd", "spade")  # for two single images; for label maps: tests/data/test_semantic.py
+ALONE = ("sincut", "pix2pixhd", "spade", "stargan")  # for two single images; for folders of their own: tests/data
 # the model reads the data, it needs --dataroot or --split, a folder is missing; else: the model that is named
 READ, FLAG, LACKS = "", "flag", "lacks"
 TABLE = {  # layout: the outcome for each of MODELS

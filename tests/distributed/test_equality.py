@@ -11,10 +11,10 @@ from tests.support.small_models import MODELS, OWN
 SMALL = ["--gpu_ids", "-1", "--ngf", "2", "--ndf", "2", "--netG", "resnet_4blocks", "--netD", "n_layers",
          "--n_layers_D", "1", "--load_size", "20", "--crop_size", "16", "--num_threads", "0", "--display_id", "0",
          "--no_dropout", "--pool_size", "0"]  # fmt: skip
-NETWORKS = {"gan": (*OWN["gan"], "--norm", "instance"), "cgan": ("--norm", "instance"),
+NETWORKS = OWN | {"gan": (*OWN["gan"], "--norm", "instance"), "cgan": ("--norm", "instance"),
             "sincut": ("--netG", "stylegan2", "--netD", "stylegan2", "--load_size", "32", "--num_patches", "4"),
             "cut": ("--flip_equivariance", "true"), "pix2pix": ("--norm", "instance"),
-            "colorization": ("--norm", "instance"), "pix2pixhd": OWN["pix2pixhd"], "spade": OWN["spade"]}  # fmt: skip
+            "colorization": ("--norm", "instance")}  # fmt: skip
 TRAINED = [name for name in MODELS if name != "test"]
 STEPS = 10
 
@@ -27,9 +27,9 @@ def data(tmp_path_factory):
         save(picture(number, 48, 24), folder / "pairs" / "train" / f"{number:02d}.png")
         save(picture(number + 50), folder / "sides" / "trainA" / f"{number:02d}.png")
         save(picture(number + 90), folder / "sides" / "trainB" / f"{number:02d}.png")
-        save(picture(number + 130), folder / "classes" / "train" / "ab"[number % 2] / f"{number:02d}.png")
         for side in "AB":
             save(picture(number + ord(side)), folder / "maps" / f"train_{side}" / f"{number:02d}.png")
+        save(picture(number + 130), folder / "classes" / "train" / "ab"[number % 2] / f"{number:02d}.png")
     for side in "AB":
         save(picture(ord(side), 64, 64), folder / "one" / f"train{side}" / "0.png")
     return folder
@@ -37,7 +37,7 @@ def data(tmp_path_factory):
 
 def argv(model, batch_size, *more):
     root = {"aligned": "pairs", "labeled": "classes", "singleimage": "one", "colorization": "pairs",
-            "semantic": "maps"}  # fmt: skip
+            "semantic": "maps", "domains": "classes"}  # fmt: skip
     mode = MODELS[model].dataset_mode
     return [*SMALL, "--model", model, "--dataroot", root.get(mode, "sides"), *NETWORKS.get(model, ()),
             "--batch_size", str(batch_size), *more]  # fmt: skip

@@ -20,15 +20,17 @@ def test_every_flag_named_in_the_documents_exists():
     from options.names.other_names import FLAGS
     from options.names.pix2pixhd import OF_PIX2PIXHD
     from options.names.spade import OF_SPADE
+    from options.names.stargan import OF_STARGAN
     from options.parse import FLAG_CLASSES, flags_for
     from util.spelling import normalise_name
 
     holders = {holder for pair in FLAG_CLASSES.values() for holder in pair}
     flags = [f for holder in holders for f in flags_of(holder, "")]
-    flags += [f for model in ("cycle_gan", "pix2pix", "cgan", "cut", "pix2pixhd", "spade") for f in flags_for(model)]
+    models = ("cycle_gan", "pix2pix", "cgan", "cut", "pix2pixhd", "spade", "stargan")
+    flags += [flag for model in models for flag in flags_for(model)]
     known = {f.name for f in flags} | {f.opposite for f in flags} | {"help", "list"}
     elsewhere = {"nproc_per_node", "index", "n_ep", "n_e"}  # of torchrun and pip, and the table's example
-    elsewhere |= {"loadSize", "batchSize", *OF_PIX2PIXHD, *OF_SPADE}  # before 2019, and others'
+    elsewhere |= {"loadSize", "batchSize", *OF_PIX2PIXHD, *OF_SPADE, *OF_STARGAN}  # before 2019, and others'
     for page in ("README.md", "docs/migration.md"):
         named = set(re.findall(r"--([A-Za-z_0-9]+)", (ROOT / page).read_text()))
         named = {name for name in named if normalise_name(name) not in FLAGS}  # those of other programs

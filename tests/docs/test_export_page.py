@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.export_table import CLASS_GENERATOR
+from benchmarks.export_table import CLASS_GENERATOR, DOMAIN_GENERATOR
 from inference.export.formats import FORMATS, write
 from networks import GENERATORS
 from scripts.export import WEB, make_parser
@@ -50,7 +50,7 @@ def example(text, **names):
 def test_flags_and_formats_of_the_page_exist():
     flags = {flag for action in make_parser()._actions for flag in action.option_strings}
     elsewhere = {"--range", "--noise_nc", "--ema", "--init_from", "--export_format", "--dataroot", "--plugin", "--ngf",
-                 "--page"}  # fmt: skip
+                 "--page", "--label_nc"}  # fmt: skip
     assert set(re.findall(r"--[a-z_]+", PAGE)) - flags - elsewhere == set()
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == {*FORMATS, WEB}
 
@@ -58,5 +58,5 @@ def test_flags_and_formats_of_the_page_exist():
 def test_the_table_holds_every_generator_and_no_error():
     table = PAGE[PAGE.index("<!-- table -->") : PAGE.index("<!-- end of the table -->")]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[3:]]
-    assert {row[0] for row in rows} == {*GENERATORS, CLASS_GENERATOR}
+    assert {row[0] for row in rows} == {*GENERATORS, CLASS_GENERATOR, DOMAIN_GENERATOR}
     assert all(float(cell) < 1 / 255 for row in rows for cell in row[3:] if cell != "-")

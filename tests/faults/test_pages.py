@@ -123,7 +123,8 @@ def test_hostile_names_of_classes_have_pages_of_their_own(browser, tmp_path, ful
     files = [path.relative_to(tmp_path).as_posix().casefold() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(set(files)) == len(files)
     assert sum(name.startswith("class_") for name in pages) == len(classes) + 1
-    assert sum(path.suffix == ".png" for path in tmp_path.rglob("*")) == made.count == 1 + len(classes) * 3 + 249
+    assert sum(path.suffix == ".png" for path in tmp_path.rglob("*")) == made.count + made.sheets
+    assert (made.count, made.sheets) == (2 * len(classes) + 249, 1 + len(classes))
     with opened(browser, made.page) as page:
         sides = page.eval_on_selector_all(".side span", "found => found.map(one => one.textContent)")
         assert sides == [display_text(name).replace("\r", "\n") for name in classes]

@@ -107,17 +107,24 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(params=["clone", "wheel"])
 def installed(request, tmp_path):
-    """installed(*words): run Python with these words in an empty folder, where ganvas is the clone or the wheel."""
-    path = ROOT if request.param == "clone" else request.getfixturevalue("wheel")
+    """installed(*words): run Python with these words in an empty folder, where ganvas is the clone or the wheel.
+
+    With --installed the wheel is the one that this Python has (make release-check).
+    """
+    python, kind = request.config.getoption("--installed"), request.param
+    if python and kind == "clone":
+        pytest.skip("--installed asks for the package alone")
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # each module is compiled once
+    env["PYTHONPATH"] = "" if python else str(ROOT if kind == "clone" else request.getfixturevalue("wheel"))
 
     def run(*words):
-        env = os.environ | {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)  # each module is compiled once
-        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True)
+        command = [python or sys.executable, *words]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run.kind = request.param
+    run.kind = kind
     return run
 
 

@@ -145,5 +145,5 @@ def test_every_recipe_trains_continues_and_generates(command, recipe):
     ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 2)
     assert ended.code == 0 and "continuing at epoch 2" in ended.out, ended.err
     ended = command("test", "--name", "run", "--num_samples", 2)
-    assert ended.code == 0 and "images -> results" in ended.out, ended.err
+    assert ended.code == 0 and "-> results" in ended.out, ended.err
     assert ("classes: " in ended.out) == ("cond: none" not in RECIPES[recipe].read_text())

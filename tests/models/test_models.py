@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.base import Spec
+from data.listing.demo import CLASSES
 from data.loading.loader import Loader
 from models.base import BaseModel
 from options.parse import parse
@@ -43,7 +44,7 @@ def make_run(tmp_path, model, *flags):
     """Return a run of a tiny model that nothing was trained of yet."""
     o = options("--model", model, *TINY, *own_networks(model), "--checkpoints_dir", str(tmp_path), *map(str, flags))
     torch.manual_seed(0)
-    built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size))
+    built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size, CLASSES))
     run = Run(o, tmp_path, built, torch.device("cpu"), 1000)
     run.begin_epoch()
     return run
@@ -100,7 +101,7 @@ def test_every_penalty_fits_pairs_and_scales(model, penalty):
     o = options("--model", model, *TINY, *flags, *own_networks(model))
     state = TrainState.from_options(find("model", model)(o, Spec(3, 3, 32, 32, ("a", "b"))).to("meta"), o)
     batch = {"A": torch.zeros(2, 3, 32, 32, device="meta"), "path_A": ["a", "b"]}
-    batch |= {"B": batch["A"].clone(), "label": torch.zeros(2, dtype=torch.long, device="meta")}
+    batch |= {"B": batch["A"].clone(), **dict.fromkeys(("label", "target"), torch.zeros(2, dtype=int, device="meta"))}
     _, losses = train_step(state, batch, state.now(0))
     terms = {term: value for each in losses.values() for term, value in each.items()}
     assert all(value.shape == () for value in terms.values() if torch.is_tensor(value))

@@ -24,9 +24,9 @@ OWN = {
 # {model: flags of test.py, and what it prints}
 TESTS = {
     "bicycle": [(["--num_test", 2, "--num_results", 2], "L1 between results")],
-    "n_critic": [(["--num_samples", 5], "7 images ->")],
-    "r3": [(["--num_samples", 5], "7 images ->")],
-    "attributes": [(["--generate", "--num_samples", 5], "7 images ->"), (["--translate"], "4 images ->")],
+    "n_critic": [(["--num_samples", 5], "5 images and 2 sheets ->")],
+    "r3": [(["--num_samples", 5], "5 images and 2 sheets ->")],
+    "attributes": [(["--generate", "--num_samples", 5], "5 images and 2 sheets ->"), (["--translate"], "4 images ->")],
 }
 # {model: what its state shows after two epochs of four steps}
 SHOWN = {

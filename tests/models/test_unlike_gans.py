@@ -131,4 +131,4 @@ def test_a_plug_in_with_sheets_generates_its_classes(train, command):
     assert has_sampler(find("model", "labels_wgan"))
     ended = command("test", "--name", "run", "--classes", "fox", "--num_samples", 3)
     assert ended.code == 0, ended.err
-    assert re.search(r"\d+ images -> results", ended.out)
+    assert re.search(r"\d+ images( and \d+ sheets?)? -> results", ended.out)

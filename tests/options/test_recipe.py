@@ -163,3 +163,10 @@ def test_the_recipe_of_the_page_for_plug_ins_works(tmp_path):
     (tmp_path / "mine.py").write_text(SMALLEST.replace("Smallest", "Mine"))
     o = parse(["--plugin", "mine.py", "--recipe", "mine_quick"], "train")
     assert (o.model, o.ngf, o.crop_size, o.n_epochs, o.n_epochs_decay) == ("mine", 8, 64, 2, 0)
+
+
+def test_a_recipe_for_another_model_is_named_and_not_its_file():
+    with pytest.raises(OptionError) as caught:
+        parse(["--recipe", "few_images", "--model", "cut"], "train")
+    assert "'--recipe few_images': is for --model gan; cut has no --" in str(caught.value)
+    assert str(caught.value).endswith("omit --model, or choose another recipe of --list")

@@ -245,7 +245,9 @@ def test_absolute_paths_and_those_below_home_are_recognised(spaced, monkeypatch)
 @pytest.mark.parametrize(("given", "end"), [
     (["--name", "my", "run"], "--name 'my run'"), (["--load_size", "256", "128"], "write --load_size 256x128"),
     (["--classes", "cat", "dog"], "--classes cat,dog"), (["--displays", "console", "html"], "--displays console,html"),
-    (["--lr", "0.1", "0.2"], "write --lr 0.1"), (["stray"], "see --help"), (["plain"], "--dataroot plain"),
+    (["--lr", "0.1", "0.2"], "write --lr 0.1"), (["stray"], "see --help"),
+    (["cut"], "write --model cut"), (["sngan"], "write --recipe sngan"),
+    (["plain"], "--dataroot plain"),
     (["\u2013lr", "0.1"], "write --lr"), (["\u2014\u2014lr"], "write --lr"), (["-lr", "0.1"], "two hyphens: --lr"),
     (["--lr"], "--lr VALUE"), (["--lr", "--name", "x"], "--lr VALUE"),
 ])  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pages import generator_page
+from tests.support.browser import example_page
 from tests.support.browser.generator_pages import after_translation, opened, pixels
 from tests.support.images import picture
 
@@ -24,7 +25,9 @@ onmessage = ({ data: { id, call, argument } }) => {
 };
 """
 MAP = [[0, 0, 200], [255, 90, 0], [60, 200, 60]]
-IMAGES = {"inputs": {"image": [3, 40, 60]}, "width": 60, "height": 40, "classes": [], "sizes": "any", "colours": MAP}
+IMAGES = {"inputs": {"image": [3, 40, 60]}, "width": 60, "height": 40, "classes": [], "sizes": "any", "colours": MAP,
+          "kind": "label map"}  # fmt: skip
+LINES = IMAGES | {"colours": [[255, 255, 255], [0, 0, 0]], "kind": "lines"}
 AXES = [[1.0, *[0.0] * 4], [0.0, 1.0, 0.0, 0.0, 0.0]]
 NOISE = {"inputs": {"z": [5], "label": []}, "width": 4, "height": 4, "classes": ["cat", "dog", "<b>"], "sizes": "4x4",
          "directions": AXES}  # fmt: skip
@@ -82,7 +85,7 @@ def test_a_label_map_is_drawn_in_exact_colours_and_translated(shown):
 
 
 def test_lines_are_drawn_in_black_on_white_without_a_palette(shown):
-    with shown(IMAGES | {"colours": [[255, 255, 255], [0, 0, 0]]}) as page:
+    with shown(LINES) as page:
         assert page.locator(".swatch").count() == 0
         after_translation(page, lambda: drag(page, ".easel", (0.1, 0.5), (0.9, 0.5)))
         drawn = pixels(page, ".easel")
@@ -90,6 +93,50 @@ def test_lines_are_drawn_in_black_on_white_without_a_palette(shown):
         page.keyboard.press("e")
         after_translation(page, lambda: drag(page, ".easel", (0.5, 0.5), (0.7, 0.5)))
         assert (pixels(page, ".easel")[20, 32:40] > 215).all()
+
+
+@pytest.mark.parametrize("window", [(1366, 500), (390, 800), (1280, 900)])
+@pytest.mark.parametrize("shape", [(60, 40), (40, 40), (20, 60)])
+def test_strokes_are_where_the_pointer_is_in_every_window(window, shape, shown):
+    facts = IMAGES | {"width": shape[0], "height": shape[1], "inputs": {"image": [3, shape[1], shape[0]]}}
+    with shown(facts, viewport=dict(zip(("width", "height"), window))) as page:
+        page.get_by_label("Thickness").fill("3")
+        page.locator(".easel").scroll_into_view_if_needed()
+        box = page.locator(".easel").bounding_box()
+        scale = min(box["width"] / shape[0], box["height"] / shape[1])
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        place = x - scale * (shape[0] / 2 - 5.5), y - scale * (shape[1] / 2 - 9.5)  # the middle of the pixel (5, 9)
+        after_translation(page, lambda: page.mouse.click(*place))
+        rows, columns = np.nonzero((pixels(page, ".easel") != MAP[0]).any(2))
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 10, 4, 6)
+
+
+def test_a_mask_of_two_classes_is_drawn_in_its_exact_colours(shown):
+    with shown(IMAGES | {"colours": MAP[:2]}) as page:
+        after_translation(page, lambda: drag(page, ".easel", (0.1, 0.2), (0.9, 0.7)))
+        assert colours_of(pixels(page, ".easel")) == set(map(tuple, MAP[:2]))
+
+
+def test_a_second_finger_draws_no_line(shown):
+    with shown(LINES) as page:
+        touch = """(all) => { for (const [kind, id, x] of all) {
+          const easel = document.querySelector(".easel");
+          easel.setPointerCapture = () => {};
+          const box = easel.getBoundingClientRect();
+          easel.dispatchEvent(new PointerEvent(kind, { pointerId: id, bubbles: true,
+            clientX: box.left + x * box.width, clientY: box.top + box.height / 2 }));
+        } }"""
+        events = [["pointerdown", 1, 0.1], ["pointerdown", 2, 0.9], ["pointermove", 2, 0.88], ["pointermove", 1, 0.12]]
+        after_translation(page, lambda: page.evaluate(touch, events))
+        assert (pixels(page, ".easel")[:, 12:] == 255).all()
+
+
+def test_undo_works_after_the_thickness_was_chosen(shown):
+    with shown(LINES) as page:
+        after_translation(page, lambda: drag(page, ".easel", (0.1, 0.5), (0.9, 0.5)))
+        page.get_by_label("Thickness").click()
+        after_translation(page, lambda: page.keyboard.press("Control+z"))
+        assert (pixels(page, ".easel") == 255).all()
 
 
 @pytest.mark.parametrize("size", [(60, 40), (131, 97), (20, 13), (60, 97)])
@@ -131,6 +178,9 @@ def test_noise_has_sliders_classes_and_a_walk(shown):
     with shown(NOISE) as page:
         page.wait_for_function("() => document.querySelectorAll('.choice canvas').length === 12")
         assert page.get_by_role("button", name="<b>").is_visible()
+        page.get_by_role("button", name="cat").dblclick()
+        page.wait_for_function("() => document.body.dataset.busy === 'false'")
+        assert page.locator(".choice").count() == 12
         slider = page.get_by_label("Direction 1")
         after_translation(page, lambda: slider.fill("1.5"))
         image = pixels(page, ".stage > canvas")
@@ -186,3 +236,11 @@ def test_the_newest_input_goes_first_and_kept_ones_stay(shown):
         }""")
         assert order == [3, 1, 4, 2, 5]
         assert values[2] is None and np.allclose([v for v in values if v is not None], np.tanh([1, 2, 4, 5]))
+
+
+def test_the_page_of_the_examples_is_current(tmp_path):
+    example_page.write(tmp_path)
+    for name in ("index.html", "worker.js"):
+        is_same = (tmp_path / name).read_bytes() == (example_page.PLACE / name).read_bytes()
+        assert is_same, f"examples/draw/{name} is old: run python -m tests.support.browser.example_page"
+    assert sum(path.stat().st_size for path in example_page.PLACE.iterdir()) < 4e6

@@ -334,7 +334,7 @@ def test_no_flag_is_needed_for_any_generator_norm_and_dropout(command, tmp_path,
             assert ended.code == 0, ended.err
             assert f"--netG {net}" in ended.out and "--ngf 2" in ended.out
             bare = pixels(tmp_path / "results" / name / "test_latest" / "images" / "x_fake.png")
-            assert np.array_equal(bare, fake)
+            assert np.array_equal(bare, fake), name
 
 
 @pytest.mark.parametrize("dropout", ["--dropout", "--no_dropout"])

@@ -69,7 +69,7 @@ def test_losses_and_weights_equal_the_recorded_ones(case, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("case", "change"), [
-    ("labels", {"lambda_feat": 10.001}), ("outer_enhancer", {"niter_fix_global": 0}), ("labels", {"norm": "none"}),
+    ("labels", {"lambda_feat": 10.001}), ("outer_enhancer", {"niter_fix_global": 0}), ("labels", {"beta1": 0.51}),
     ("enhancer_features", {"lr": 0.00021}),
 ])  # fmt: skip
 def test_another_option_gives_other_losses_or_weights(case, change, tmp_path, monkeypatch):

@@ -1,10 +1,11 @@
 """scripts/draw.py serves a page on this machine alone, with files from the cache, and needs no package."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -20,6 +21,14 @@ sys.path[:] = [path for path in sys.path if "site-packages" not in path]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@contextmanager
+def killed_at_end(process):
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 @pytest.fixture
@@ -40,7 +49,8 @@ def page(tmp_path, monkeypatch):
 def test_a_page_is_served_without_any_package_until_ctrl_c(page):
     argv = [sys.executable, "-c", NO_PACKAGES, ROOT / "scripts/draw.py", "--page", page, "--port", "0", "--no_browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(list(map(str, argv)), env=os.environ, **pipes) as process:
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background
+    with subprocess.Popen(list(map(str, argv)), preexec_fn=hears, **pipes) as process, killed_at_end(process):
         first = process.stdout.readline()
         address, get = first.split()[0], build_opener(ProxyHandler({})).open
         assert first.endswith("shows the page; Ctrl-C ends it\n")

@@ -173,7 +173,7 @@ class RunEvaluation:
 
     def _until_stopped(self, found: Iterable[Compared], now: Now, stop: Any) -> Iterator[Compared]:
         for each in found:
-            if stop.noted:  # by this process, which alone measures: the others wait, and agree to nothing meanwhile
+            if stop.noted:  # by this process, which alone measures: the others wait, and cannot agree
                 raise self._stopped(now.epoch, stop.noted)
             ranks.pulse.beat()
             yield each

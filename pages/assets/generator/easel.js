@@ -2,22 +2,28 @@
 "use strict";
 
 const MAX_UNDO = 40;
+const MAX_UNDO_BYTES = 128e6;
+const NEAR = 96; // largest difference of a channel within an area that is filled, where edges are smooth
 
-/** Return an easel of a size; colours: [[r, g, b], ...], the first one is the paper; changed() is called after changes. */
-function makeEasel(width, height, colours, changed) {
+/**
+ * Return an easel of a size. colours: [[r, g, b], ...], the first one is the paper. isLabelMap: strokes have exact
+ * colours, without blended edges. changed() is called after changes.
+ */
+function makeEasel(width, height, colours, isLabelMap, changed) {
   const canvas = make("canvas", { width, height, class: "easel", tabindex: 0, role: "img", "aria-label": "Your drawing" });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  const isLabelMap = colours.length > 2; // exact colours, without blended edges
   const state = { tool: "pencil", colour: colours[1], size: isLabelMap ? 7 : 2 };
   const [undone, done] = [[], []];
   let last = null;
+  let finger = null; // the pointer that draws
 
   const paint = () => (state.tool === "eraser" ? colours[0] : state.colour);
   const snapshot = () => context.getImageData(0, 0, canvas.width, canvas.height);
 
   function remember() {
     done.push(snapshot());
-    if (done.length > MAX_UNDO) done.shift();
+    const most = Math.max(2, Math.min(MAX_UNDO, MAX_UNDO_BYTES / (4 * canvas.width * canvas.height)));
+    while (done.length > most) done.shift();
     undone.length = 0;
   }
 
@@ -37,8 +43,10 @@ function makeEasel(width, height, colours, changed) {
   }
 
   function place(event) {
-    const box = canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * canvas.width, ((event.clientY - box.top) / box.height) * canvas.height];
+    const box = canvas.getBoundingClientRect(); // the canvas lies in its middle, with margins at two sides
+    const scale = Math.min(box.width / canvas.width, box.height / canvas.height);
+    return [(event.clientX - box.left - box.width / 2) / scale + canvas.width / 2,
+      (event.clientY - box.top - box.height / 2) / scale + canvas.height / 2];
   }
 
   /** Fill a disc's pixels exactly, so that a label map has no blended colours. */
@@ -72,7 +80,8 @@ function makeEasel(width, height, colours, changed) {
     const { data, width: w, height: h } = image;
     const start = Math.floor(y) * w + Math.floor(x);
     const old = [...data.slice(4 * start, 4 * start + 3)];
-    const near = isLabelMap ? 0 : 96;
+    if (x < 0 || y < 0 || x >= w || y >= h) return;
+    const near = isLabelMap ? 0 : NEAR;
     const alike = (i) => old.every((value, channel) => Math.abs(data[4 * i + channel] - value) <= near);
     const seen = new Uint8Array(w * h);
     const open = [start];
@@ -90,7 +99,7 @@ function makeEasel(width, height, colours, changed) {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
+    if (event.button || finger !== null) return;
     event.preventDefault();
     canvas.focus({ preventScroll: true });
     remember();
@@ -99,12 +108,13 @@ function makeEasel(width, height, colours, changed) {
       return;
     }
     canvas.setPointerCapture(event.pointerId);
+    finger = event.pointerId;
     last = place(event);
     stroke(last, last);
     changed();
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!last) return;
+    if (event.pointerId !== finger) return;
     for (const part of event.getCoalescedEvents?.() ?? [event]) {
       const now = place(part);
       stroke(last, now);
@@ -112,7 +122,7 @@ function makeEasel(width, height, colours, changed) {
     }
     changed();
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { last = null; });
+  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { finger = null; });
 
   /** Return a sheet of paper. */
   function paper() {
@@ -123,7 +133,7 @@ function makeEasel(width, height, colours, changed) {
 
   put(paper());
   return {
-    canvas, state, pixels: snapshot,
+    canvas, state, remember, pixels: snapshot,
     show: (image) => { remember(); put(image); },
     watch: put, // without a memory of each frame
     clear: () => { remember(); put(paper()); },

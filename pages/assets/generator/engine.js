@@ -11,8 +11,8 @@ function makeEngine() {
   const kept = [];
 
   worker.onmessage = ({ data: { id, error, ...answer } }) => {
-    const { resolve, reject } = calls.get(id);
-    calls.delete(id);
+    const { resolve, reject } = calls.get(id) ?? {};
+    if (!calls.delete(id)) return; // it has failed already
     if (error === undefined) resolve(answer);
     else reject(new Error(error));
   };

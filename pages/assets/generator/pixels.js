@@ -95,6 +95,19 @@ function pixelsOf(source, width, height, limit = 4096) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
+/** Show an ImageData on a canvas, which takes its size. */
+function showImage(canvas, image) {
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** Return a button that calls action(event). */
+function makeButton(text, action, attributes = {}) {
+  const button = make("button", { type: "button", ...attributes }, text);
+  button.addEventListener("click", action);
+  return button;
+}
+
 /** Download a canvas as PNG. */
 function savePng(canvas, name) {
   canvas.toBlob((blob) => {

@@ -9,6 +9,7 @@ function samplePage(place, facts, engine, say) {
   const count = facts.inputs.z.reduce((a, b) => a * b);
   const { width, height, classes, directions } = facts;
   const state = { seed: 1, z: normalNumbers(1, count), label: 0, walking: false };
+  let [sheetCall, walkCall] = [0, 0]; // the newest calls; earlier ones end
   const picture = make("canvas", { width, height, role: "img", "aria-label": "The picture" });
   const sheet = make("div", { class: "sheet" });
 
@@ -19,16 +20,11 @@ function samplePage(place, facts, engine, say) {
     return { z: { type: "float32", data, dims: [zs.length, ...facts.inputs.z] }, label: { type: "int64", data: labels, dims: [zs.length] } };
   }
 
-  function draw(canvas, image) {
-    [canvas.width, canvas.height] = [image.width, image.height];
-    canvas.getContext("2d").putImageData(image, 0, 0);
-  }
-
   async function show() {
     try {
       const answer = await engine.run(inputs([state.z], state.label));
       if (!answer) return;
-      draw(picture, toImage(answer.value));
+      showImage(picture, toImage(answer.value));
       say(`${Math.round(answer.milliseconds)} ms on ${engine.device}`);
       document.dispatchEvent(new CustomEvent("translated"));
     } catch (problem) {
@@ -43,14 +39,14 @@ function samplePage(place, facts, engine, say) {
   }
 
   async function fillSheet() {
-    const [first, label] = [state.seed, state.label];
+    const call = ++sheetCall;
     sheet.replaceChildren();
     for (let i = 0; i < SHEET; i++) {
-      const z = normalNumbers(first + i, count);
-      const answer = await engine.run(inputs([z], label), true);
-      if (!answer || first !== state.seed || label !== state.label) return;
+      const z = normalNumbers(state.seed + i, count);
+      const answer = await engine.run(inputs([z], state.label), true).catch((problem) => say(`No picture can be drawn: ${problem.message}`));
+      if (!answer || call !== sheetCall) return;
       const canvas = make("canvas", {});
-      draw(canvas, toImage(answer.value));
+      showImage(canvas, toImage(answer.value));
       const choice = make("button", { type: "button", class: "choice", "aria-label": `Picture ${i + 1}` }, canvas);
       choice.addEventListener("click", () => { state.walking = false; take(z); });
       sheet.append(choice);
@@ -59,22 +55,18 @@ function samplePage(place, facts, engine, say) {
 
   async function walk() {
     state.walking = !state.walking;
+    const call = ++walkCall;
     walkButton.textContent = state.walking ? "Stop" : "Walk";
-    for (let leg = 1; state.walking; leg++) {
+    for (let leg = 1; state.walking && call === walkCall; leg++) {
       const [from, to] = [state.z, normalNumbers(state.seed + 1000 + leg, count)];
-      for (let i = 1; i <= WALK_STEPS && state.walking; i++) {
+      for (let i = 1; i <= WALK_STEPS && state.walking && call === walkCall; i++) {
         await take(between(from, to, i / WALK_STEPS));
         await new Promise(requestAnimationFrame);
       }
     }
-    walkButton.textContent = "Walk";
+    if (call === walkCall) walkButton.textContent = "Walk";
   }
 
-  const button = (text, action, attributes = {}) => {
-    const made = make("button", { type: "button", ...attributes }, text);
-    made.addEventListener("click", action);
-    return made;
-  };
   const sliders = directions.map((_, k) =>
     make("input", { type: "range", min: -3, max: 3, step: 0.01, "aria-label": `Direction ${k + 1}` }));
   sliders.forEach((slider) => slider.addEventListener("input", () => {
@@ -82,10 +74,10 @@ function samplePage(place, facts, engine, say) {
     state.z = withCoordinates(state.z, directions, sliders.map((each) => Number(each.value)));
     show();
   }));
-  const walkButton = button("Walk", walk);
-  const more = button("New pictures", () => { state.seed += SHEET; fillSheet(); });
+  const walkButton = makeButton("Walk", walk);
+  const more = makeButton("New pictures", () => { state.seed += SHEET; fillSheet(); });
   const names = make("div", { class: "tools", role: "toolbar", "aria-label": "Classes" }, ...classes.map((name, label) =>
-    button(displayText(name), (event) => {
+    makeButton(displayText(name), (event) => {
       state.label = label;
       for (const each of names.children) each.setAttribute("aria-pressed", each === event.currentTarget);
       show();
@@ -93,7 +85,7 @@ function samplePage(place, facts, engine, say) {
     }, { "aria-pressed": String(label === 0) })));
   place.append(
     make("section", { class: "pane" }, make("h2", {}, "The picture"), make("div", { class: "stage" }, picture), names,
-      make("div", { class: "tools" }, walkButton, button("Save the picture", () => savePng(picture, "picture.png")))),
+      make("div", { class: "tools" }, walkButton, makeButton("Save the picture", () => savePng(picture, "picture.png")))),
     make("section", { class: "pane" }, make("h2", {}, "Change it"),
       make("div", { class: "sliders" }, ...sliders), make("h2", {}, "Or choose another"), sheet, make("div", { class: "tools" }, more)),
   );

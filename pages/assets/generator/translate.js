@@ -3,9 +3,21 @@
 
 const PHOTO_COLOURS = [[255, 255, 255], [20, 20, 20], [200, 40, 40], [240, 150, 40], [250, 220, 60], [70, 160, 70], [50, 110, 200], [120, 80, 50]];
 
+const MAX_OWN_SIDE = 2048; // of a picture that is translated in its own size
+const CAMERA_WIDTH = 640;
+const FRAME_PAUSE_MS = 60;
+
 /** Return the colours of the easel: those of the run's drawings, else some. */
 function easelColours(facts) {
   return facts.colours.length > 1 ? facts.colours : PHOTO_COLOURS;
+}
+
+/** Return the noises that a generator takes beside an image of this size. */
+function noisesFor({ image: _, ...noises }, seed, height, width) {
+  return Object.fromEntries(Object.entries(noises).map(([name, shape]) => {
+    const dims = shape.length === 3 ? [1, shape[0], height, width] : [1, ...shape];
+    return [name, { type: "float32", data: normalNumbers(seed, dims.reduce((a, b) => a * b)), dims }];
+  }));
 }
 
 /** Build the page in `place`. */
@@ -16,9 +28,12 @@ function translatePage(place, facts, engine, say) {
   let source = null; // the picture that was given, in its own size
   let seed = 1;
   let camera = null;
+  let isAsking = false; // for the camera
   let isBuilt = false; // before, changes of the easel are not translated
 
-  const easel = makeEasel(width, height, easelColours(facts), () => { if (isBuilt) update(); });
+  const colours = easelColours(facts);
+  const easel = makeEasel(width, height, colours, facts.kind === "label map",
+    () => { if (isBuilt) update(); });
   const result = make("canvas", { width, height, role: "img", "aria-label": "What the generator makes of it" });
   const compare = makeEdge(easel.canvas, result);
   const size = make("select", { "aria-label": "Size" },
@@ -26,19 +41,13 @@ function translatePage(place, facts, engine, say) {
     make("option", { value: "own" }, "the picture's own size"));
 
   async function update() {
-    const { image: _, ...noises } = facts.inputs;
     const pixels = easel.pixels();
-    const inputs = { image: toTensor(pixels, channels) };
-    for (const [name, shape] of Object.entries(noises)) {
-      const dims = shape.length === 3 ? [1, shape[0], pixels.height, pixels.width] : [1, ...shape];
-      inputs[name] = { type: "float32", data: normalNumbers(seed, dims.reduce((a, b) => a * b)), dims };
-    }
+    const inputs = { image: toTensor(pixels, channels), ...noisesFor(facts.inputs, seed, pixels.height, pixels.width) };
     try {
       const answer = await engine.run(inputs);
       if (!answer) return;
       const image = toImage(answer.value);
-      [result.width, result.height] = [image.width, image.height];
-      result.getContext("2d").putImageData(image, 0, 0);
+      showImage(result, image);
       compare.update();
       say(`${Math.round(answer.milliseconds)} ms on ${engine.device}`);
       document.dispatchEvent(new CustomEvent("translated"));
@@ -48,7 +57,10 @@ function translatePage(place, facts, engine, say) {
   }
 
   function scaled(pixels) {
-    if (size.value === "own") return pixels;
+    if (size.value === "own") {
+      const shrink = Math.min(1, MAX_OWN_SIDE / Math.max(pixels.width, pixels.height));
+      return shrink === 1 ? pixels : resize(pixels, Math.round(pixels.width * shrink), Math.round(pixels.height * shrink));
+    }
     return pixels.width === width && pixels.height === height ? pixels : resize(pixels, width, height);
   }
 
@@ -61,7 +73,7 @@ function translatePage(place, facts, engine, say) {
     stopCamera();
     try {
       const bitmap = await createImageBitmap(file);
-      give(pixelsOf(bitmap, bitmap.width, bitmap.height, isFree ? 2048 : 4096));
+      give(pixelsOf(bitmap, bitmap.width, bitmap.height));
     } catch {
       say(`${file.name || "This"} is no picture that this browser can read`);
     }
@@ -74,41 +86,43 @@ function translatePage(place, facts, engine, say) {
   }
 
   async function startCamera() {
+    if (isAsking) return;
+    isAsking = true;
+    const video = make("video", { muted: true, playsinline: true });
     try {
-      camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, facingMode: "environment" } });
+      const wanted = { width: { ideal: CAMERA_WIDTH }, facingMode: "environment" };
+      camera = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      video.srcObject = camera;
+      await video.play();
     } catch (problem) {
+      stopCamera();
       say(`There is no camera for this page (${problem.message ?? "only https and localhost have one"})`);
       return;
+    } finally {
+      isAsking = false;
     }
     cameraButton.textContent = "Stop the camera";
-    const video = make("video", { muted: true, playsinline: true });
-    video.srcObject = camera;
-    await video.play();
+    easel.remember();
     const frame = () => {
       if (!camera) return;
-      source = pixelsOf(video, video.videoWidth, video.videoHeight, 640);
+      source = pixelsOf(video, video.videoWidth, video.videoHeight, CAMERA_WIDTH);
       easel.watch(scaled(source));
-      setTimeout(frame, 60);
+      setTimeout(frame, FRAME_PAUSE_MS);
     };
     frame();
   }
 
   const picker = make("input", { type: "file", accept: "image/*", hidden: true });
   picker.addEventListener("change", () => { if (picker.files[0]) open(picker.files[0]); picker.value = ""; });
-  const button = (text, action, attributes = {}) => {
-    const made = make("button", { type: "button", ...attributes }, text);
-    made.addEventListener("click", action);
-    return made;
-  };
-  const cameraButton = button("Camera", () => (camera ? stopCamera() : startCamera()));
+  const cameraButton = makeButton("Camera", () => (camera ? stopCamera() : startCamera()));
   size.addEventListener("change", () => { if (source) easel.show(scaled(source)); });
 
-  const tools = makeTools(easel, easelColours(facts), button);
-  const given = make("div", { class: "tools" }, button("Open a picture", () => picker.click()), cameraButton, picker);
+  const tools = makeTools(easel, colours, () => { stopCamera(); source = null; });
+  const given = make("div", { class: "tools" }, makeButton("Open a picture", () => picker.click()), cameraButton, picker);
   if (isFree) given.append(size);
-  if (Object.keys(facts.inputs).length > 1) given.append(button("Another result", () => { seed += 1; update(); }));
-  const made = make("div", { class: "tools" }, button("Save the result", () => savePng(result, "picture.png")),
-    button("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
+  if (Object.keys(facts.inputs).length > 1) given.append(makeButton("Another result", () => { seed += 1; update(); }));
+  const made = make("div", { class: "tools" }, makeButton("Save the result", () => savePng(result, "picture.png")),
+    makeButton("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
   place.append(
     make("section", { class: "pane" }, make("h2", {}, "You"), easel.canvas, tools, given),
     make("section", { class: "pane" }, make("h2", {}, "The generator"), compare.frame, made),
@@ -120,23 +134,15 @@ function translatePage(place, facts, engine, say) {
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => { if (event.clipboardData.files[0]) open(event.clipboardData.files[0]); });
-  return { first: () => ({ image: toTensor(easel.pixels(), channels), ...firstNoise(facts.inputs, height, width) }), update };
+  return { first: () => ({ image: toTensor(easel.pixels(), channels), ...noisesFor(facts.inputs, 1, height, width) }), update };
 }
 
-/** Return noise inputs for the comparison of devices. */
-function firstNoise({ image: _, ...noises }, height, width) {
-  return Object.fromEntries(Object.entries(noises).map(([name, shape]) => {
-    const dims = shape.length === 3 ? [1, shape[0], height, width] : [1, ...shape];
-    return [name, { type: "float32", data: normalNumbers(1, dims.reduce((a, b) => a * b)), dims }];
-  }));
-}
-
-/** Return the tools of an easel: what draws, how thick, and in which colour. */
-function makeTools(easel, colours, button) {
+/** Return the tools of an easel: what draws, how thick, and in which colour; cleared() is called before it is cleared. */
+function makeTools(easel, colours, cleared) {
   const { state } = easel;
   const bar = make("div", { class: "tools", role: "toolbar", "aria-label": "Drawing" });
-  const kinds = ["pencil", "eraser", "fill"].map((tool) => button(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
-  const swatches = colours.slice(1).map((colour, i) => button("", () => pick(colour), {
+  const kinds = ["pencil", "eraser", "fill"].map((tool) => makeButton(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
+  const swatches = colours.slice(1).map((colour, i) => makeButton("", () => pick(colour), {
     class: "swatch", style: `background: rgb(${colour.join()})`, "aria-label": `Colour ${i + 1}`, title: `Colour ${i + 1}`,
   }));
   const thickness = make("input", { type: "range", min: 1, max: 40, value: state.size, "aria-label": "Thickness" });
@@ -153,13 +159,13 @@ function makeTools(easel, colours, button) {
   }
 
   thickness.addEventListener("input", () => { state.size = Number(thickness.value); });
-  bar.append(...kinds, thickness, button("Undo", easel.undo), button("Redo", easel.redo), button("Clear", easel.clear));
+  bar.append(...kinds, thickness, makeButton("Undo", easel.undo), makeButton("Redo", easel.redo), makeButton("Clear", () => { cleared(); easel.clear(); }));
   const palette = make("div", { class: "tools swatches", role: "toolbar", "aria-label": "Colours" });
   if (swatches.length > 1) palette.append(...swatches);
   choose("pencil");
   pick(colours[1]);
   document.addEventListener("keydown", (event) => {
-    if (event.target.closest?.("input, select") || event.altKey) return;
+    if (event.target.closest?.("select, input:not([type=range])") || event.altKey) return;
     const key = event.key.toLowerCase();
     if (event.ctrlKey || event.metaKey) {
       if (key === "z") (event.shiftKey ? easel.redo : easel.undo)();

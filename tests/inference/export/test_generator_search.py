@@ -8,11 +8,13 @@ from data.base import Spec
 from inference.export.generator_search import find_sampler, find_translator
 from inference.sampling import has_sampler
 from models.base import BaseModel
+from registry.now import call_with_now
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY, own_networks
 from util.errors import OptionError
 
 CHANNELS = {"colorization": (1, 2)}
+OF_CLASSES = ("cgan", "stargan")
 
 
 def built(name):
@@ -21,7 +23,7 @@ def built(name):
     if name == "gan":
         o.crop_size = 32
     torch.manual_seed(0)
-    model = MODELS[name](o, Spec(*nc, 32, 32, ("a", "b") if name == "cgan" else ())).eval()
+    model = MODELS[name](o, Spec(*nc, 32, 32, ("a", "b") if name in OF_CLASSES else ())).eval()
     batch = {side: torch.rand(2, n, 32, 32) for side, n in zip("AB", nc, strict=True)}
     return model, batch | {"path_A": ["", ""], "path_B": ["", ""], "label": torch.tensor([0, 1])}
 
@@ -35,9 +37,11 @@ def test_the_generator_of_each_model_is_found(name):
         assert found.net(*found.inputs.values()).shape[1:] == (3, 32, 32)
         return
     found = find_translator(model, batch)
-    assert found.is_network and list(found.inputs) == ["image"] and found.name in ("G", "G_A")
-    out = model({key: value for key, value in batch.items() if key != "B"})
-    assert torch.equal(found.net(batch["A"]), out["fake" if name == "test" else "fake_B"])
+    names = ["image", "domain"] if name == "stargan" else ["image"]
+    assert found.is_network and list(found.inputs) == names and found.name in ("G", "G_A")
+    out = call_with_now(model, {key: value for key, value in batch.items() if key != "B"})
+    fake = {"test": "fake", "stargan": "fake_a"}.get(name, "fake_B")
+    assert torch.equal(found.net(batch["A"], *list(found.inputs.values())[1:]), out[fake])
     assert found.shown == (name != "colorization")
 
 

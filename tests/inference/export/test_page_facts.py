@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from inference.export.generator_search import Generator
-from inference.export.page_facts import DIRECTIONS, colours, directions
+from inference.export.page_facts import DIRECTIONS, colours, directions, kind
 from inference.export.run_loading import smooth_picture
 
 MAP = [(0, 0, 200), (255, 90, 0), (60, 200, 60), (250, 250, 40), (120, 0, 120)]
@@ -68,3 +68,13 @@ def test_directions_are_those_that_change_the_image_most():
     assert found.shape == (DIRECTIONS, 8)
     np.testing.assert_allclose(found @ found.T, np.eye(DIRECTIONS), atol=1e-3)
     assert abs(found[0, 2]) > 0.9 and abs(found[1, 0]) > 0.9
+
+
+def test_maps_lines_and_photographs_are_told_apart():
+    line = torch.ones(1, 32, 32)
+    line[:, 8:10] = -1
+    mask = torch.ones(1, 32, 32)
+    mask[:, 8:24, 8:28] = -1
+    photo = [smooth_picture(3, 64, 64, torch.Generator().manual_seed(1))]
+    kinds = [kind(colours(images), images) for images in ([line], [mask], [label_map(1)], photo)]
+    assert kinds == ["lines", "label map", "label map", "photograph"]

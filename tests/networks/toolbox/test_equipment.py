@@ -70,7 +70,7 @@ def state_shapes(state):
 @pytest.mark.parametrize("model", TRAINED)
 def test_all_tools_train_every_model_and_keep_its_keys(model):
     plain, _, _ = trained(model, steps=1)
-    run, losses, _ = trained(model, *TOOLS, steps=5)
+    run, losses, _ = trained(model, *TOOLS, "--gan_mode", "vanilla", steps=5)
     shapes, plain_shapes = (state_shapes(each.model.state_dict()) for each in (run, plain))
     assert shapes.keys() == plain_shapes.keys()
     assert all(

@@ -2,11 +2,36 @@
 
 import os
 import shlex
+from typing import Any
 
 from util.errors import OptionError
 from util.spelling import path_hint
 
 POSITION = "FOLDER_OR_FILE"  # its key among the values of the command line
+
+
+def take_folder(given: dict[str, Any], config: dict[str, Any], phase: str) -> str:
+    """Make a folder or file given by position, or that of --watch, the dataroot; return the one given by position.
+
+    given, config: values of the command line and of --config. A film keeps its size, unless a flag says another one.
+    Raise OptionError if --watch is given beside another folder, and for a film in training.
+    """
+    # imported here because --help needs no NumPy
+    from data.decoding.films import is_film
+
+    position, watch = given.pop(POSITION, ""), given.get("watch", config.get("watch", ""))
+    if watch and (other := position or given.get("dataroot", "")):
+        why = f"is {watch}, and {other} is another folder or file of images"
+        raise OptionError("option", "--watch", why, "give one of them")
+    if position or watch:
+        given["dataroot"] = position or watch
+    if is_film(film := given.get("dataroot", config.get("dataroot", ""))):
+        if phase == "train":
+            why = f"is a film, {film}, and train.py reads images"
+            raise OptionError("option", "--dataroot", why, f"write its frames to a folder: ffmpeg -i {film} %06d.png")
+        if not {"native", "preprocess", "load_size", "crop_size"} & (given.keys() | config.keys()):
+            given["native"] = True
+    return position
 
 
 def check_position(words: list[str], dataroot: str) -> None:
