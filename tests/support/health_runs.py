@@ -26,7 +26,8 @@ MODELS = {
     "pix2pixhd": ["--netG", "resnet_4blocks", "--no_vgg_loss", "--label_nc", "0", "--no_instance", "--load_size", "32"],
     "stargan": ["--dataroot", "demo/train", "--batch_size", "8", "--load_size", "32", "--d_repeat_num", "3",
                 "--g_repeat_num", "1", "--n_critic", "1", "--lr", "0.0002"],
-    "spade": ["--no_vgg_loss", "--label_nc", "0", "--no_instance", "--preprocess", "resize_and_crop", "--load_size", "32"],
+    "spade": ["--no_vgg_loss", "--label_nc", "0", "--no_instance", "--preprocess", "resize_and_crop",
+              "--load_size", "32"],
     "sincut": ["--netG", "resnet_4blocks", "--max_dataset_size", "16"],
 }  # fmt: skip
 GAN_MODES = ("lsgan", "vanilla", "hinge", "wgangp")
