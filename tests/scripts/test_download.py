@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from networks.architectures.resnet import resnet_9blocks
 from scripts import download, openmoji
 from tests.support.bad_http_server import honest, plain, tarred, zipped
 from tests.support.packages import needs
-from tests.support.runs import SMALL
+from tests.support.runs import ROOT, SMALL
 from util.errors import OptionError
 
 # names
@@ -145,7 +146,11 @@ def test_progress_is_lines_where_there_is_no_terminal(script, web):
 
 
 def test_a_downloaded_generator_translates(script, web, command, unpaired):
-    """The .pth comes through the script and test.py needs nothing but the run's name and pictures."""
+    """The tutorial's lines turn a photo into a Monet: test.py needs nothing but the run's name and an image."""
+    page = (ROOT / "docs/tutorials/from_the_reference.md").read_text(encoding="utf-8")
+    download_words, test_words = re.findall(
+        r"^ +python (?:scripts/download|test)\.py (.*(?:--model|photo\.jpg))$", page, re.M
+    )
     torch.manual_seed(0)
     net = resnet_9blocks(
         SimpleNamespace(
@@ -162,16 +167,18 @@ def test_a_downloaded_generator_translates(script, web, command, unpaired):
     )
     torch.save(net.state_dict(), "weights.pth")
     url = web.at("/x.pth", honest(Path("weights.pth").read_bytes(), cut_at=lambda start: start + 200_000))
-    ended = script("download", "horse2zebra", "--model", "--url", url)
+    ended = script("download", *download_words.split(), "--url", url)
     assert ended.code == 0, ended.err
-    place = Path("checkpoints/horse2zebra_pretrained/latest_net_G.pth")
+    place = Path("checkpoints/style_monet_pretrained/latest_net_G.pth")
     assert place.read_bytes() == Path("weights.pth").read_bytes()
-    assert sorted(os.listdir("checkpoints")) == ["downloads.json", "horse2zebra_pretrained"]
-    assert "use it: python test.py --name horse2zebra_pretrained --dataroot FOLDER" in ended.out
-    tested = command("test", "--name", "horse2zebra_pretrained", "--dataroot", unpaired / "testA", *SMALL[:2])
+    assert sorted(os.listdir("checkpoints")) == ["downloads.json", "style_monet_pretrained"]
+    assert "use it: python test.py --name style_monet_pretrained --dataroot FOLDER" in ended.out
+    Image.open(next((unpaired / "testA").iterdir())).convert("RGB").save("photo.jpg")
+    tested = command("test", *test_words.split(), *SMALL[:2])
     assert tested.code == 0, tested.err
-    assert "--netG resnet_9blocks" in tested.out and "3 images" in tested.out
-    assert script("download", "horse2zebra", "--model", "--url", url).code == 0
+    assert "--netG resnet_9blocks" in tested.out and "1 image " in tested.out
+    assert Path("results/style_monet_pretrained/photo_latest/images/photo_fake.png").exists()
+    assert script("download", "style_monet", "--model", "--url", url).code == 0
 
 
 @pytest.mark.parametrize("spoilt", ["cut", "no weights", "NaN", "code"])
