@@ -11,8 +11,8 @@ class Common:
 
     # fmt: off
     dataroot: str = option("demo", "folder of images, zip file, manifest, or tar shards in a folder or on a server,"
-        " such as 'DATA/{0000..0099}.tar' (test.py: default is the training run's; also an image or a film, and also"
-        " without the flag); 'demo' generates images and needs no files", of_run=True, aside=True)
+        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film, and the flag itself may be left out;"
+        " default: the run's); 'demo' generates images and needs no files", of_run=True, aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
     checkpoints_dir: str = option("./checkpoints", "folder that holds the runs", aside=True)
@@ -22,8 +22,8 @@ class Common:
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
     ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)
     ndf: int = option(64, "discriminator filters in the first convolution", at_least=1, of_run=True)
-    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN, multiscale several at halved sizes",
-        choices="discriminator", of_run=True, fixed=True)
+    netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN; multiscale: several, each at half the size"
+        " of the one before", choices="discriminator", of_run=True, fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
     n_layers_D: int = option(3, "convolutions of --netD n_layers, multiscale, pix2pixhd, spade", at_least=1, at_most=8,
         of_run=True)
@@ -35,14 +35,14 @@ class Common:
         valued=True)
     padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
         of_run=True, fixed=True)
-    no_antialias: bool = option(True, "downsample by strides; --antialias: with a blur in G and D (Zhang 2019), as CUT",
+    no_antialias: bool = option(True, "downsample by strides; --antialias: also blur, in G and D (Zhang 2019), as CUT",
         of_run=True, fixed=True)
-    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up: with a blur in G, as CUT",
+    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up: by a fixed blur in G, as CUT",
         of_run=True, fixed=True)
     stylegan2_G_num_downsampling: int = option(1, "how often --netG stylegan2 halves its images", at_least=0, at_most=8,
         of_run=True, fixed=True)
-    stylegan2_G_size: int = option(0, "side of the images that the widths of --netG stylegan2 are for; 0: the smaller"
-        " of --load_size and --crop_size in training, to a power of two", at_least=0, at_most=65_536, of_run=True,
+    stylegan2_G_size: int = option(0, "image size for which --netG stylegan2 chooses its widths; 0: the smaller of"
+        " --load_size and --crop_size in training, rounded to a power of two", at_least=0, at_most=65_536, of_run=True,
         fixed=True)
     n_downsample_global: int = option(4, "how often --netG global and local halve their images", at_least=0, at_most=8,
         of_run=True, fixed=True)
@@ -52,7 +52,8 @@ class Common:
         of_run=True, fixed=True)
     n_blocks_local: int = option(3, "residual blocks of an enhancer of --netG local", at_least=0, at_most=1000,
         of_run=True, fixed=True)
-    dataset_mode: str = option("unaligned", "how files become images", choices="dataset", of_run=True, fixed=True)
+    dataset_mode: str = option("unaligned", "layout and use of the data; default: that of the model",
+        choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
     serial_batches: bool = option(False, "take images in order instead of shuffled")
     num_threads: int = option(4, "worker processes that load images; 0: the main process loads them", at_least=0,
@@ -62,9 +63,10 @@ class Common:
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
     resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
         of_run=True, fixed=True)
-    epoch: str = option("latest", "weights to load: an epoch's number, latest, or of runs with --metrics best (by the"
-        " metric of --early_stop, else the first one) or best_METRIC", momentary=True)
-    load_iter: int = option(0, "load the weights saved as iter_N instead", at_least=0, momentary=True)
+    epoch: str = option("latest", "weights to load: the number of an epoch, latest, best or best_METRIC; the last two"
+        " need a run with --metrics, and best is by the metric of --early_stop, else by the first one", momentary=True)
+    load_iter: int = option(0, "load the weights that --save_by_iter saved as iter_N instead; 0: off", at_least=0,
+        momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)
     use_wandb: bool = option(False, "log the training run to Weights & Biases, as --displays ...,wandb does",
@@ -72,13 +74,15 @@ class Common:
     wandb_project_name: str = option("CycleGAN-and-pix2pix", "project in Weights & Biases", aside=True)
     plugin: tuple[str, ...] = option((), "a .py file or folder with plug-ins; may be repeated", of_run=True, aside=True)
     config: str = option("", "YAML or JSON file of options; the command line overrides it", momentary=True)
-    download: bool = option(False, "download published weights of well-known networks that the model needs and torch's"
-        " cache lacks", momentary=True)
+    download: bool = option(False, "download published weights (VGG19, ...) that a model, term or metric needs and"
+        " torch's cache lacks", momentary=True)
     metrics: tuple[str, ...] = option((), "metrics of the generated images, comma-separated: names from --list"
-        " (test.py: default is L1, PSNR, those of plug-ins, of pairs, and the run's)", choices="metric", aside=True)
+        " (test.py, default: those of the run, and for pairs also L1, PSNR and those of plug-ins)", choices="metric",
+        aside=True)
     metric_weights: tuple[str, ...] = option((), "FILE, or NETWORK=FILE, with the published weights of a network that"
         " a metric needs; may be repeated", aside=True)
-    recipe: str = option("", "a named set of options from --list, or a .yaml file of one; all other flags beat it",
+    recipe: str = option("", "a named set of options from --list, or a .yaml file of one; --config and the command"
+        " line override it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)
     deterministic: bool = option(False, "use only reproducible operations; slower on GPUs")

@@ -15,20 +15,23 @@ class Data:
 
     # fmt: off
     pairs: str = option("auto", "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested"
-        " (A/train and B/train), or a CSV or JSON file with columns a, b, label, split; auto: detected", of_run=True)
-    inputs: str = option("", "several inputs that are stacked to A, such as A1,A2 or A1:3,A2:1 with their channels: the"
-        " folders trainA1, trainA2 beside trainB, or a manifest's columns; default: A, or else A1, A2, ... as far as"
-        " they exist", of_run=True, fixed=True)
+        " (A/train and B/train), or a manifest (.csv, .tsv, .json, .jsonl) with columns a, b, label, split;"
+        " auto: detected", of_run=True)
+    inputs: str = option("", "inputs that are stacked into A, such as A1,A2, or with their channels A1:3,A2:1: folders"
+        " (trainA1, trainA2 beside trainB) or columns of a manifest; default: A, or if there is none, A1, A2, ...",
+        of_run=True, fixed=True)
     split: float | None = option(None,
-        "for a folder without train and test: fraction of its images for training, chosen by a hash of their names",
+        "for data without train and test: fraction of the images for training, chosen by a hash of their names;"
+        " default: no split",
         above=0, below=1, of_run=True)
     max_dataset_size: float = option(float("inf"), "use at most this many images", at_least=1, endless=True)
     on_bad_image: str = option("stop",
-        "when an image cannot be read: stop, or count it and use another one (test.py omits it)",
+        "when an image cannot be read: stop, or skip it (count it and use another one; test.py leaves it out)",
         choices=("stop", "skip"))
     max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
     range: str = option("", "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile"
-        " (1 value in 1,000 beyond each end); default: the full range of the files' type, for floats auto", of_run=True)
+        " (1 value in 1,000 beyond each end); default: the full range of 8 and 16 bits without sign, else auto",
+        of_run=True)
     range_A: str = option("", "like --range, for input images only; for several inputs also one each, as LO,HI;LO,HI",
         of_run=True)
     range_B: str = option("", "like --range, for output images only", of_run=True)
@@ -38,15 +41,16 @@ class Data:
     interpolation_B: str = option("bicubic", "how output images are scaled", choices=INTERPOLATIONS, of_run=True)
     background: str = option("white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency",
         of_run=True)
-    icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns this off)", of_run=True)
-    load_size: int | Size = option(286, "scale images to this size (default in test.py: the crop size)", at_least=1,
-        at_most=65_536)
+    icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns it off)", of_run=True)
+    load_size: int | Size = option(286, "scale images to this size (default in test.py: the crop size; for runs"
+        " trained on crops, the run's load size)", at_least=1, at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     preprocess: str = option("resize_and_crop", "steps joined by _and_: one of resize, scale_width, scale_shortside,"
-        " fixsize, then zoom (random scale), then crop, patch or trim; or none (each side to a multiple of 4)",
+        " fixsize, then zoom (random scale), then crop, patch or trim (crop, but shorter sides stay); or none (each"
+        " side to a multiple of 4)",
         of_run=True)
-    random_scale_max: float = option(1.25, "with --preprocess zoom: a side is scaled by a random factor of 1/X to 1",
-        at_least=1)
+    random_scale_max: float = option(1.25, "with --preprocess zoom: each side is scaled by a random factor between"
+        " 1/X and 1", at_least=1)
     no_flip: bool = option(False, "do not mirror images at random")
     augment: str = option("", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied"
         " identically to both images of a pair")
@@ -55,8 +59,8 @@ class Data:
     cache: str = option("off", "keep decoded, scaled images for later epochs: off, ram or disk",
                         choices=("off", "ram", "disk"), aside=True)
     cache_gb: float = option(4.0, "size limit of the cache, in gigabytes", above=0, aside=True)
-    cache_dir: str = option("", "folder of --cache disk, and of shards from a server; default: ganvas in the user's"
-        " cache folder", aside=True)
-    shard_cache_gb: float = option(DEFAULT_GIGABYTES, "gigabytes of shards that are kept of those from a server",
-        above=0, aside=True)
+    cache_dir: str = option("", "folder of --cache disk, and of shards from a server; default: the user's"
+        " cache folder, such as ~/.cache/ganvas", aside=True)
+    shard_cache_gb: float = option(DEFAULT_GIGABYTES, "size limit of the shards that are kept from a server, in"
+        " gigabytes", above=0, aside=True)
     # fmt: on

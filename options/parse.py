@@ -50,7 +50,7 @@ def parse(argv: list[str], phase: str) -> Options:
         return parse(own, phase)
     if wants_help:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
-        sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values())))
+        sys.exit(texts.print_help(phase, list(layers.with_defaults(layers.flags).values()), layers.owner))
     given = _parse_flags(argv, layers.flags, layers=layers)
     position = take_folder(given, config, phase)
     if unknown := [name for name in config if name not in {flag.name for flag in layers.flags}]:

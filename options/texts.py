@@ -9,9 +9,9 @@ from registry.lookup import entries, table
 from util.errors import printable
 from util.size import Size
 
-_LEGEND = (
-    "[ ] is the default, ( ) the choices; N is a whole number, X a decimal number, SIZE is N or WxH (width x height)"
-)
+_LEGEND = """\
+[ ] is the default, ( ) at the end the choices; N is a whole number, X a decimal number, SIZE is N or WxH (width x height).
+A flag without any of these is a switch: off, unless [on] is its default."""
 
 
 def print_usage() -> int:
@@ -25,11 +25,15 @@ usage: python train.py --model NAME --dataroot FOLDER --name RUN [--flag value .
     return 2
 
 
-def print_help(phase: str, flags: list[Flag]) -> int:
-    """Print every flag with its default and meaning, grouped by owner; return exit code 0."""
+def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
+    """Print every flag with its default and meaning, grouped by owner; return exit code 0.
+
+    model: whose defaults they are; "" for those that a model may change.
+    """
     position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
     print(f"usage: python {phase}.py {position}[--flag value ...]")
-    print(_LEGEND + "\n")
+    whose = f"Defaults are those of {printable(model)}." if model else "A model may have others: --model NAME --help."
+    print(f"{_LEGEND} {whose}\n")
     owner = None
     for flag in flags:
         if flag.owner != owner:
@@ -42,8 +46,11 @@ def print_help(phase: str, flags: list[Flag]) -> int:
     return 0
 
 
+_DEFAULTS = {float("inf"): "no limit", None: "", "": "", (): ""}
+
+
 def _format_flag(flag: Flag) -> str:
-    default = {float("inf"): "no limit", None: "", "": "", (): ""}.get(flag.default, flag.default)
+    default = "on" if flag.default is True else _DEFAULTS.get(flag.default, flag.default)
     if type(default) is tuple:
         default = ",".join(default)
     head = f"  --{flag.name}" + ("" if flag.is_switch else f" {_metavar(flag)}")

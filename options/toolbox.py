@@ -17,8 +17,8 @@ class Toolbox:
     spectral_norm: str = option("none",
         "spectral norm of all layers of discriminators, generators or both (Miyato et al. 2018)",
         choices=("none", "D", "G", "DG"), fixed=True)
-    noise_nc: int = option(0, "channels of noise beside the input of generators that translate, for several results of"
-        " one image (Zhu et al. 2017, BicycleGAN); 0: off", at_least=0, of_run=True, fixed=True)
+    noise_nc: int = option(0, "noise channels added to the input of a translating generator, so that one image has"
+        " several results (Zhu et al. 2017, BicycleGAN); 0: off", at_least=0, of_run=True, fixed=True)
     minibatch_std: bool = option(False, "show the last layer of discriminators how much the samples of a batch differ"
         " (Karras et al. 2018)", fixed=True)
     attention: str = option("none", "self-attention in discriminators, generators or both, at feature maps of"
@@ -28,18 +28,18 @@ class Toolbox:
     diffaugment: tuple[str, ...] = option((),
         "augmentations of all images that discriminators are given, comma-separated (Zhao et al. 2020)",
         choices="d_augmentation")
-    ada: bool = option(False, "augment the images of discriminators with a probability that follows their certainty"
+    ada: bool = option(False, "augment the images of discriminators with a probability that rises as they overfit"
         " (Karras et al. 2020): by --diffaugment, else by flip, rotate90, translation and color")
-    ada_target: float = option(0.6, "with --ada: the mean sign of predictions on real images to be kept", above=-1,
-        below=1)
-    ada_kimg: float = option(500.0, "with --ada: thousands of images in which the probability may rise from 0 to 1",
-        above=0)
+    ada_target: float = option(0.6, "with --ada: target of the mean sign of the discriminator's predictions on real"
+        " images", above=-1, below=1)
+    ada_kimg: float = option(500.0, "with --ada: thousands of images that the probability needs at least to rise"
+        " from 0 to 1", above=0)
     lambda_lecam: float = option(0.0, "weight of LeCam, which pulls the discriminator's predictions on real and"
         " generated images towards each other's average (Tseng et al. 2021)", at_least=0)
     lr_D: float | None = option(None, "initial learning rate of discriminators; default: --lr", above=0)
     n_critic: int = option(1, "steps of the discriminator for one of the generator", at_least=1)
-    clip_grad: float = option(0.0, "scale the gradient of a phase down to this norm if it is longer; 0: off",
-        at_least=0)
+    clip_grad: float = option(0.0, "scale the gradient of each update (of G or D) down to this norm if it is"
+        " larger; 0: off", at_least=0)
     warmup: int = option(0, "steps in which learning rates rise linearly from 0 to their values; 0: off", at_least=0)
     lambda_feat: float = option(0.0, "weight of feature matching: the difference of a discriminator's features of"
         " generated and real image (Wang et al. 2018)", at_least=0)

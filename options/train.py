@@ -25,38 +25,42 @@ class Train:
     update_html_freq: int = option(1000, "save images for the page every N training images", at_least=1, aside=True)
     print_freq: int = option(100, "print losses every N images", at_least=1, aside=True)
     fixed_samples: int = option(8,
-        "number of images whose translations the page shows at each epoch (about 50 epochs of a long run); 0: none",
+        "number of images whose translations the page shows after each epoch (in long runs, after about 50 of them);"
+        " 0: none",
         at_least=0, at_most=1000, aside=True)
     val_phase: str = option("val",
-        "sub-folder of dataroot for --fixed_samples and --metrics; if it does not exist, fixed samples are of --phase,"
-        " and metrics, unless this flag is given, of test", aside=True)
+        "set of images for --fixed_samples and --metrics; if there is none of this name, fixed samples are from"
+        " --phase, and metrics, unless this flag is given, from test", aside=True)
     eval_freq: int = option(1, "measure --metrics every N epochs, and after the last one", at_least=1, aside=True)
-    eval_images: int = option(1000, "images of --val_phase that --metrics measures at most, evenly spread; 0: all",
-        at_least=0, aside=True)
+    eval_images: int = option(1000, "measure --metrics on at most this many images of --val_phase, evenly spread;"
+        " 0: all", at_least=0, aside=True)
     early_stop: str = option("", "METRIC:PATIENCE: end the run when a metric of --metrics has had no better value in"
         " PATIENCE evaluations", aside=True)
     no_html: bool = option(False, "do not write the page web/index.html", aside=True)
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
-    export_format: str = option("pth", "files of weights: pth, the reference's, or safetensors, which other programs"
-        " read too and which name their architecture", choices=("pth", "safetensors"), aside=True)
+    export_format: str = option("pth", "files of weights: pth, as the reference writes, or safetensors, which other"
+        " programs read too and which names its architecture", choices=("pth", "safetensors"), aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(10,
-        "every N epochs, show sheets of generated images and save numbered weights (models that need no input images)",
+        "for models without input images, in place of --save_epoch_freq: every N epochs show sheets of generated images"
+        " and save numbered weights",
         at_least=1, aside=True)
     save_minutes: float = option(10.0, "save the latest weights at least every X minutes; 0: off", at_least=0,
         aside=True)
     save_by_iter: bool = option(False, "at each --save_latest_freq, save the weights as iter_N as well as latest",
         aside=True)
-    keep_last: int = option(2, "number of training states to keep; --continue_train uses the newest that can be read",
+    keep_last: int = option(2, "number of training states (weights and optimisers) to keep; --continue_train uses"
+        " the newest readable one",
         at_least=1, aside=True)
     continue_train: bool = option(False, "resume the run of this name", momentary=True)
     init_from: str = option("", "start from the weights of a file or of another run; all that match are loaded",
         aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)
-    phase: str = option("train", "sub-folder of dataroot to read")
+    phase: str = option("train", "set of images to read: train, val, test, ..., a sub-folder of dataroot or how its"
+        " names begin")
     n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
     n_epochs_decay: int = option(100, "further epochs after --n_epochs, during which the learning rate falls to zero",
         at_least=0)
@@ -64,22 +68,24 @@ class Train:
     beta2: float = option(0.999, "second momentum of Adam; decay of squared gradients of rmsprop", at_least=0, below=1)
     optimizer: str = option("adam", "optimiser of all networks", choices="optimizer")
     ema: float = option(0.0,
-        "keep an average of the weights of generators, export and show it: its decay in a step, such as 0.999; 0: off",
+        "decay per step, such as 0.999, of a moving average of the generators' weights, which is shown and exported;"
+        " 0: off",
         at_least=0, below=1)
     ema_rampup: float = option(0.0,
-        "half-life of --ema as a share of the images seen so far, such as 0.05, until --ema's own is shorter; 0: off",
+        "limit the half-life of --ema to this share of the images seen so far, such as 0.05; 0: off",
         at_least=0, at_most=1)
     lr: float = option(0.0002, "initial learning rate", above=0)
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
     label_smoothing: float = option(0.0,
-        "label of real images for the discriminator: 1 - X instead of 1 (vanilla, lsgan)", at_least=0, below=0.5)
+        "with --gan_mode vanilla or lsgan: the discriminator's label of real images is 1 - X instead of 1",
+        at_least=0, below=0.5)
     lambda_gp: float = option(10.0, "weight of the gradient penalty (gamma of r1 and r2)", at_least=0)
     penalty: str = option("", "gradient penalty of the discriminator; default: gp for wgangp, none for others",
         choices="penalty")
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
     on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
         choices=("stop", "skip", "rollback"), aside=True)
-    watchdog: float = option(600.0, "report where the run is when no step ends for X seconds; 0: off", at_least=0,
+    watchdog: float = option(600.0, "print where each thread is when no step ends for X seconds; 0: off", at_least=0,
         aside=True)
     rank_timeout: float = option(600.0, "with several processes (torchrun): end all when one makes no progress for X"
         " seconds", above=0, aside=True)
@@ -87,7 +93,8 @@ class Train:
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
     lr_decay_iters: int = option(50, "with --lr_policy step: divide the learning rate by 10 every N epochs", at_least=1)
     allow_data_change: bool = option(False, "resume although images were added, removed or replaced", momentary=True)
-    allow_option_change: bool = option(False, "resume although a changed option changes the meaning of the weights",
+    allow_option_change: bool = option(False, "resume although an option has changed on which the meaning of the"
+        " weights depends",
         momentary=True)
     accumulate: int = option(1,
         "split a batch into this many parts that are computed one after another, to save memory", at_least=1,
@@ -100,7 +107,7 @@ class Train:
     memory_format: str = option("auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"),
         aside=True)
     fast_convolutions: bool | None = option(True,
-        "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)")
+        "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions turns them off)")
     compile: str = option("off", "compile the networks with torch.compile", aside=True,
         choices=("auto", "off", "default", "reduce-overhead", "max-autotune"))
     drop_last: bool = option(False, "drop an epoch's last, smaller batch")

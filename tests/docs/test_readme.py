@@ -34,7 +34,8 @@ def alternatives(row):
 ROWS = [row for row in README.splitlines() if row.startswith("|") and "python train.py" in row]
 TRAIN = [command for row in ROWS for command in alternatives(row)]
 (BLOCK,) = re.findall(r"^```\n(python test\.py.*?)^```", README, re.MULTILINE | re.DOTALL)
-AFTER = [line.partition("#")[0].strip() for line in BLOCK.splitlines()]
+RESULTS_ALONE = "python test.py --name NAME --results_only fake_B"
+AFTER = [*(line.partition("#")[0].strip() for line in BLOCK.splitlines()), RESULTS_ALONE]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_the_commands_that_train_run(command, trained):
 
 @pytest.mark.parametrize("command", AFTER)
 def test_the_commands_for_a_trained_run_run(command, trained, data):
-    python, script, *argv = shlex.split(command)
+    python, script, *argv = shlex.split(command.replace("NAME", "fac"))
     more = ["--n_epochs", "2"] if script == "train.py" else []
     ended = run_in(data, script.removesuffix(".py"), *argv, *more, "--gpu_ids", "-1")
     assert (python, ended.code) == ("python", 0), ended.err
