@@ -10,7 +10,7 @@ from util.errors import printable
 from util.size import Size
 
 _LEGEND = """\
-[ ] is the default, ( ) at the end the choices; N is a whole number, X a decimal number, SIZE is N or WxH (width x height).
+[ ] is the default, ( ) at the end the choices; N is a whole number, X a decimal number, SIZE is N or WIDTHxHEIGHT.
 A flag without any of these is a switch: off, unless [on] is its default."""
 
 
