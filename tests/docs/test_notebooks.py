@@ -32,7 +32,7 @@ def test_the_quick_start_runs_and_shows_its_results(monkeypatch, tmp_path):
     assert "<polyline" in pages[0] and "fake_B" in pages[0]
 
 
-def test_the_notebook_of_an_own_gan_trains_both_and_compares_them(monkeypatch, tmp_path):
+def test_the_notebook_of_an_own_gan_compares_two_runs(monkeypatch, tmp_path):
     outputs = outputs_of("own_gan", monkeypatch, tmp_path)
     runs = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", ())]
     assert ["G_L1" in run for run in runs] == [True, True] and ["G_gradient" in run for run in runs] == [False, True]
