@@ -78,6 +78,7 @@ def try_in_empty_environment(packages: list[Path], folder: Path) -> None:
     """Install each package and run the public tests; the second one finds what it depends on in place."""
     python = make_environment(folder / "empty")
     run(python, ROOT / "scripts" / "setup" / "install_torch.py", cwd=folder)
+    pip_install(python, "ipykernel")  # in which the notebooks run
     for number, package in enumerate(packages):
         pip_install(python, *(("--force-reinstall", "--no-deps") if number else ()), package)
         run(python, "-m", "pip", "check")

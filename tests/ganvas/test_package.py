@@ -1,15 +1,14 @@
 """The installed package: one name, beside a user's own modules of the names of ours; public tests run in both."""
 
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 
-from scripts.package_build import rewritten, room_files
+from scripts.package_build import rewritten
 from tests.support.runs import ROOT
+from tests.support.wheel import unpacked_wheel
 
 SMALL = ("--gpu_ids -1 --ngf 4 --ndf 4 --load_size 36 --crop_size 32 --num_threads 0 --displays console --netG unet_32"
          " --dataroot demo --max_dataset_size 2 --n_epochs 1 --n_epochs_decay 0")  # fmt: skip
@@ -84,25 +83,7 @@ assert not top & {"cli", "registry", "serialization", "metrics", "inference", "p
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """A folder that holds what the wheel installs."""
-    source = tmp_path_factory.mktemp("source")
-    names = [path.relative_to(ROOT).as_posix() for path in (ROOT / "ganvas").iterdir() if path.is_file()]
-    names += [
-        *room_files(),
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        *(p.name for p in ROOT.glob("requirements*.txt")),
-    ]
-    for name in names:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, source / name)
-    build = "import sys; from setuptools import build_meta; build_meta.build_wheel('dist')"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (file,) = (source / "dist").glob("*.whl")
-    with zipfile.ZipFile(file) as archive:
-        archive.extractall(source / "installed")
-    return source / "installed"
+    return unpacked_wheel(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(params=["clone", "wheel"])
