@@ -16,7 +16,7 @@ from serialization.pretrained import known_weights
 from util.errors import DataError, EnvironmentFault, OptionError, first_line
 
 BATCH = 64  # images that pass a network at once
-REMEMBERED = 8192  # images whose features are kept, some 8 kB each
+REMEMBERED = 8192  # images whose features are kept, 12 kB each at most
 EXTRAS = "run pip install -r requirements-extras.txt, or make extras"
 _networks: dict[tuple, "FeatureNetwork"] = {}
 

