@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from data.base import Spec
-from inference.export.generator_search import find_sampler, find_translator
+from data.published.semantic import LabelSpec, class_numbers, file_ids, semantic_input
+from inference.export.generator_search import find_of_label_maps, find_sampler, find_translator
 from inference.sampling import has_sampler
 from models.base import BaseModel
 from registry.now import call_with_now
@@ -83,3 +84,26 @@ def test_random_images_and_wrong_names_are_refused():
     with pytest.raises(OptionError, match="there is no 'F'; choose of E, G, D"):
         find_translator(Model().eval(), batch, wanted="F")
     assert find_translator(Model().eval(), batch, wanted="E").net is not None
+
+
+OF_ADE20K = ["--layout", "ade20k"]
+FLAGS_OF_LABELS = {  # and what a file takes
+    "pix2pixhd": (("--no_vgg_loss", "--preprocess", "none"), ["labels", "instances"]),
+    "spade": ((*own_networks("spade"), "--use_vae", "--z_dim", "4"), ["labels", "z"]),
+}
+
+
+@pytest.mark.parametrize("unknown", [[], ["--contain_dontcare_label"], ["--contain_dontcare_label", *OF_ADE20K]])
+@pytest.mark.parametrize("name", FLAGS_OF_LABELS)
+def test_a_generator_of_label_maps_takes_the_ids_of_files(name, unknown):
+    flags, names = FLAGS_OF_LABELS[name]
+    o = options("--model", name, *TINY, *flags, "--label_nc", "3", *unknown)
+    model = MODELS[name](o, LabelSpec(1, 3, 32, 32, (), label_nc=3)).eval()
+    classes = torch.randint(3 + len(unknown[:1]), (2, 1, 32, 32))
+    batch = {"A": classes.float(), "instance": classes[:, 0] * 7, "B": torch.rand(2, 3, 32, 32), "path_A": ["", ""]}
+    found = find_of_label_maps(model, batch | {"A": file_ids(classes[:, 0], o)}, o)
+    assert list(found.inputs) == names and found.shown
+    z = found.inputs.get("z")
+    wanted = model.G(semantic_input(batch, o), *([] if z is None else [z]))
+    assert torch.equal(found.net(*found.inputs.values()), wanted)
+    assert torch.equal(class_numbers(file_ids(classes, o), o), classes)
