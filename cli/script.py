@@ -52,6 +52,8 @@ class Command(argparse.ArgumentParser):
     def _usage(self, name: str) -> str:
         """Return a flag with what it takes, or the name of an argument."""
         action = self._action(name)
+        own = f"--{action.dest}"
+        name = own if "/" in name and own in action.option_strings else name
         takes = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
         return f"{name} {takes}" if action.option_strings and action.nargs != 0 else name
 
@@ -64,8 +66,9 @@ class Command(argparse.ArgumentParser):
         """Like ArgumentParser's; raise OptionError for what cannot be."""
         self.argv = list(args or self.argv)
         for action in self._actions:
-            if (action.type or action.choices) and not isinstance(action.type, partial):
-                action.type = partial(_converted, action.type or str, action.choices)
+            kind: Any = action.type or (str if action.choices else None)
+            if kind and not isinstance(kind, partial):
+                action.type = partial(_converted, kind, action.choices, action.default)
         try:
             return super().parse_known_args(args, namespace)
         except argparse.ArgumentError as problem:
@@ -75,7 +78,7 @@ class Command(argparse.ArgumentParser):
         """Return the error for a flag with a value that it cannot have, or without one."""
         action, said = self._action(problem.argument_name or ""), problem.message
         name = next((word for word in action.option_strings if word in self.argv), None)
-        name = name or (action.option_strings or [action.metavar or action.dest])[0]
+        name = name or (action.option_strings or [str(action.metavar or action.dest)])[0]
         if said.startswith("not allowed with"):
             return OptionError("option", name, f"excludes {said.rpartition(' ')[2]}", "omit one of them")
         if said.startswith("expected"):
@@ -136,8 +139,11 @@ class Command(argparse.ArgumentParser):
         self.add_argument("--num_threads", type=positive, default=threads, metavar="N", help=text)
 
 
-def _converted(kind: Callable[[str], Any], choices: Any, text: str) -> Any:
-    """Return the value of a text; raise ArgumentTypeError with the reason, and in a second line what to do."""
+def _converted(kind: Callable[[str], Any], choices: Any, default: Any, text: str) -> Any:
+    """Return the value of a text; raise ArgumentTypeError with the reason, and in a second line what to do.
+
+    The default may be no choice.
+    """
     what = {int: "a whole number", float: "a number"}.get(kind, "such a value")  # type: ignore[call-overload]
     try:
         value = kind(text)
@@ -145,7 +151,7 @@ def _converted(kind: Callable[[str], Any], choices: Any, text: str) -> Any:
         raise argparse.ArgumentTypeError(f"'{text}' is not {what}\ngive {what}") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"'{text}' is not a finite number\ngive a number")
-    if choices and value not in choices:
+    if choices and value not in choices and text != default:
         remedy = f"{name_hint(text, list(choices))}choose one of {', '.join(choices)}"
         raise argparse.ArgumentTypeError(f"'{text}' is not a choice\n{remedy}")
     return value

@@ -79,14 +79,11 @@ def _not_a_map(picture: Any, array: np.ndarray, path: str) -> DataError:
     why = f"has {array.shape[2]} channels" if array.ndim == 3 else f"holds an array of shape {array.shape}"
     remedy = "save the ids as a grey image or as indices of a palette"
     pixels = np.asarray(picture.array if isinstance(picture, Raster) else picture)
-    if array.ndim == 3 and pixels.ndim == 3 and pixels.dtype == np.uint8 and pixels.shape[2] in (3, 4):
-        count = len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0))
-        looks = f"and looks like a photograph, of {count:,} colours" if count > MAX_COLOURS else f"of {count} colours"
-        why = f"{why}, {looks}"
-        drawn = "give each colour an id and save the ids as a grey image (docs/pix2pixhd.md, Colours instead of ids)"
-        remedy = (
-            f"{remedy if count > MAX_COLOURS else drawn}; or take pictures as they are: --label_nc 0, train_A, train_B"
-        )
+    if array.ndim == 3 and pixels.dtype == np.uint8:
+        is_photograph = (count := len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0))) > MAX_COLOURS
+        why += f", {'like a photograph, ' * is_photograph}of {count:,} colours"
+        remedy = remedy if is_photograph else "make ids of its colours (docs/pix2pixhd.md, Colours instead of ids)"
+        remedy += "; or take pictures as they are: --label_nc 0, train_A, train_B"
     return DataError("image", path, f"{why}, but a label map has one number for each pixel", remedy)
 
 

@@ -61,7 +61,10 @@ class StarGAN(BaseModel):
         if not self.training:
             return {"real": real} | {f"fake_{name}": self.G(real, c) for name, c in self.wanted(batch)}
         with torch.set_grad_enabled("G" in now.due and torch.is_grad_enabled()):  # without G's phase, without its graph
-            return {"real": real, "fake": self.G(real, self.vectors(batch["target"]))}
+            out = {"real": real, "fake": self.G(real, self.vectors(batch["target"]))}
+        if "G" in now.due and not torch.is_grad_enabled():  # else loss_g makes it
+            out["rec"] = self.G(out["fake"], self.vectors(batch["label"]))
+        return out
 
     def vectors(self, label):
         """Return domains (N, domains): attributes as they are, numbers of classes as 1 of 0 and 1."""

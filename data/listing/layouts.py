@@ -180,9 +180,9 @@ def _is_undivided(o: Any, root: str) -> bool:
     Folders of label maps, such as train_label and train_img, are those of a phase.
     """
     storage = find_storage(root)
-    if any(name in LABEL_MAP_FOLDERS for name in list_folders(root)):
-        return False
-    return o.split is not None or (isinstance(storage, Shards) and not storage.has_phases)
+    if o.split is not None:
+        return LABEL_MAP_FOLDERS.isdisjoint(list_folders(root))
+    return isinstance(storage, Shards) and not storage.has_phases
 
 
 def _scope_text(o: Any) -> str:

@@ -24,6 +24,7 @@ from util.size import Size
 from util.spelling import path_hint
 
 MAX_IDS_NAMED = 3
+PUBLISHED = ("ade20k", "cityscapes")  # layouts with folders of their own
 MAPS_LOOKED_AT = 16  # for the classes that are not used
 UNKNOWN = 255  # the id of pixels whose class is unknown, with --contain_dontcare_label
 
@@ -90,11 +91,14 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         A = self._list(kind_A, "the label maps" if o.label_nc else "the input pictures")
         B = self._partners(A, self._list(kind_B, "the photographs") if o.isTrain else self._files(kind_B))
         remedy = "put them there" + (", or use --no_instance" if o.isTrain else ": the run was trained with them")
-        if not (o.no_instance or o.phase):
+        if not (o.no_instance or o.phase) and self._files("inst") is None:
             raise self._lonely_error()
         inst = None if o.no_instance else self._partners(A, self._list("inst", "the instance maps", remedy))
         folders = " + ".join(dict.fromkeys(self._folder(paths) for paths in (A, B, inst) if paths is not None))
-        self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {len(A)} of each")
+        number = f"{len(A)} of each" if "+" in folders else count_text(len(A), "label map" if o.label_nc else "picture")
+        self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {number}")
+        if o.layout == "custom" and not (o.isTrain or set(CUSTOM.values()) & o.given) and "label_dir" in o.saved:
+            self.notes.append("note: the run was trained on these images; name others with --label_dir and so on")
         return A, B, inst
 
     @cached_property
@@ -114,21 +118,28 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
 
     def _list(self, kind: str, what: str, remedy: str = "") -> Paths:
         if (found := self._files(kind)) is None:
-            folder = place_of(self.o, self.root, kind)
-            if self.o.layout == "custom" and kind in CUSTOM and not getattr(self.o, CUSTOM[kind]):
-                why = f"names no folder, and {what} of --layout custom are read from it"
-                raise OptionError("option", f"--{CUSTOM[kind]}", why, remedy.replace("put them there", "name it"))
-            if not is_folder(self.root) and not is_image(self.root):
-                remedy = path_hint(self.root) or "give the folder of the data set"
-                raise DataError("folder", self.root, "there is no such folder", remedy)
-            pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
-            other = (
-                f", or use {pictures if self.o.label_nc else maps}" if self.o.isTrain else ", or give another folder"
-            )
-            raise DataError(
-                "folder", folder, f"holds no images: {what} are read from it", remedy or "put them there" + other
-            )
+            raise self._missing_error(kind, what, remedy)
         return found
+
+    def _missing_error(self, kind: str, what: str, remedy: str) -> UserError:
+        """Return the error for a folder that is not there, or holds no images."""
+        o, layout = self.o, self.o.layout
+        if layout == "custom" and kind in CUSTOM and not getattr(o, CUSTOM[kind]):
+            why = f"names no folder, and {what} of --layout custom are read from it"
+            remedy = remedy.replace("put them there", "name it") or "name it"
+            return OptionError("option", f"--{CUSTOM[kind]}", why, remedy)
+        if not is_folder(self.root) and not is_image(self.root):
+            return DataError("folder", self.root, "there is no such folder", path_hint(self.root) or "give another")
+        if layout in PUBLISHED:
+            remedy = f"put them there, as {layout} is published"
+            own = f"{o.phase}_label"
+            remedy += f", or use --layout folders for {own}" if is_folder(os.path.join(self.root, own)) else ""
+        elif not remedy:
+            pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
+            other = f"use {pictures if o.label_nc else maps}" if o.isTrain else "give another folder"
+            remedy = f"put them there, or {other}"
+        folder = place_of(o, self.root, kind)
+        return DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
 
     def _lonely_error(self) -> DataError:
         """Return the error for label maps without the folder of their instance maps."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data.published.semantic import semantic_input
-from inference.export.label_maps import OfLabelMaps, as_networks_see, labels_given
+from inference.export.label_maps import NAMES_OF_MAPS, OfClasses, OfLabelMaps, as_networks_see, labels_given
 from inference.export.plain_network import without_noise_input
 from inference.sampling import Request
 from inference.several_results import seeded
@@ -113,17 +113,28 @@ def find_translator(model: Any, batch: Mapping[str, Any], source: str = "A", wan
 def find_of_label_maps(model: Any, batch: Mapping[str, Any], o: Any, wanted: str = "") -> Generator:
     """Return the network that translates what networks see of label maps, as a function of ids; see OfLabelMaps.
 
-    batch: ids as in files, as "A", and "instance", of NUMBER images, and photographs as "B".
+    It is the whole model if no single network does. batch: ids as in files, as "A", and "instance", of NUMBER images,
+    and photographs as "B". Raises OptionError for a model that needs photographs.
     """
-    given = labels_given(batch["A"], o) | ({} if o.no_instance else {"instances": batch["instance"]})
-    classes = batch | {"A": as_networks_see(batch["A"], o)}
+    given = labels_given(batch["A"], o)
+    if not o.no_instance:
+        given["instances"] = batch["instance"]
+    classes: dict[str, Any] = {**batch, "A": as_networks_see(batch["A"], o)}
     seen = semantic_input(classes, o)
     _, _, found = translating_network(model, classes | {"seen": seen}, "seen", wanted)
-    if found is None:
+    if found is not None:
+        found.net, found.inputs = OfLabelMaps(found.net, o), given | dict(tuple(found.inputs.items())[1:])
+        return _checked(model, found)
+    try:
+        whole = find_translator(model, {name: value for name, value in classes.items() if name != "B"}, "A", wanted)
+    except OptionError as problem:
+        if problem.args[:2] == ("option", "--network") or problem.args[0] == "network":
+            raise
         why = "its generator sees more than label maps, such as features of photographs, and a file computes none"
-        raise OptionError("model", o.model, why, "translate with test.py")
-    found.net, found.inputs = OfLabelMaps(found.net, o), given | dict(tuple(found.inputs.items())[1:])
-    return _checked(model, found)
+        raise OptionError("model", o.model, why, "translate with test.py") from problem
+    others = {NAMES_OF_MAPS.get(name, name): value for name, value in tuple(whole.inputs.items())[1:]}
+    whole.net, whole.inputs = OfClasses(whole.net, o), labels_given(batch["A"], o) | others
+    return _checked(model, whole)
 
 
 def translating_network(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from data.labels import label_colours
 from data.published.semantic import class_numbers, count_classes, file_ids, semantic_input
 
+NAMES_OF_MAPS = {"instance": "instances"}  # names in batches: names of inputs
 COARSE = 5  # rows and columns of areas in a generated label map
 
 
@@ -27,6 +28,17 @@ class OfLabelMaps(nn.Module):
         if not self.o.no_instance:
             batch["instance"], *others = others  # type: ignore[assignment]
         return self.net(semantic_input(batch, self.o), *others)
+
+
+class OfClasses(nn.Module):
+    """(labels (N, H, W), others) -> image: a network, or a whole model, that takes the classes themselves."""
+
+    def __init__(self, net: nn.Module, o: Any):
+        super().__init__()
+        self.net, self.o = net, o
+
+    def forward(self, labels: Tensor, *others: Tensor) -> Tensor:
+        return self.net(as_networks_see(labels, self.o).to(next(self.net.parameters()).dtype), *others)
 
 
 def as_networks_see(labels: Tensor, o: Any) -> Tensor:

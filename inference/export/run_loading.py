@@ -83,7 +83,8 @@ class LoadedRun:
         first, rng = self.pictures[0], torch.Generator().manual_seed(0)
         A = torch.stack([first[0] if self.o.label_nc else first] * NUMBER)
         objects = self.values.get("instance", A if self.o.label_nc else A[:, 0].mul(4).long())
-        B = torch.stack([smooth_picture(self.spec.output_nc, *first.shape[-2:], rng)] * NUMBER)
+        height, width = first.shape[-2:]
+        B = torch.stack([smooth_picture(self.spec.output_nc, height, width, rng)] * NUMBER)
         return {"A": A, "instance": objects, "B": B} | {f"path_{side}": ["image"] * NUMBER for side in "AB"}
 
     def why_no_pixels(self, generator: Generator) -> str:

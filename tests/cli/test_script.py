@@ -73,12 +73,11 @@ def flags_of(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_wrong_and_missing_values_are_answered_in_one_line_of_ours(script, name, monkeypatch):
+def test_wrong_and_missing_values_get_one_line_of_ours(script, name, monkeypatch):
     for action in flags_of(name, monkeypatch):
         flag, wrong = action.option_strings[0], action.choices or getattr(action.type, "__name__", "") != "str"
-        tried = (
-            [[f"{flag}=x"]] if action.nargs == 0 else [[flag], *([[flag, "nan:x"]] if action.type and wrong else [])]
-        )
+        tried = [[f"{flag}=x"]] if action.nargs == 0 else [[flag]] if action.nargs != "?" else []
+        tried += [[flag, "nan:x"]] if action.type and wrong else []
         tried += [[flag, f"{next(iter(action.choices))}x"]] if action.choices else []
         for argv in tried:
             ended = script(name, *argv)

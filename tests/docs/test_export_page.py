@@ -42,7 +42,7 @@ def test_the_example_runs_through_onnx_runtime(tmp_path, monkeypatch):
     assert np.abs(again.astype(int) - made).max() <= 1
 
 
-def test_the_example_of_label_maps_gives_each_input_that_a_file_may_have(tmp_path, monkeypatch):
+def test_the_example_of_label_maps_gives_each_input(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.eye(8, dtype=np.uint8)).save("label.png")
     inputs = [SimpleNamespace(name=name) for name in ("labels", "instances", "z")]

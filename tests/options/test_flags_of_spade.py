@@ -122,7 +122,7 @@ def test_an_aspect_ratio_is_that_of_the_crop(words, size):
     (["--label_nc", "7"], "--label_nc': is 7, but the run was trained with 6"),
     (["--label_nc", "6"], ""), (["--lambda_feat", "3"], ""),
 ])  # fmt: skip
-def test_a_flag_that_contradicts_the_runs_networks_is_the_one_that_is_named(given, said, tmp_path):
+def test_a_flag_that_contradicts_the_runs_networks_is_named(given, said, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     trained = parse(["--model", "spade", "--label_nc", "6", "--dataroot", "x", "--name", "run"], "train")
@@ -130,3 +130,9 @@ def test_a_flag_that_contradicts_the_runs_networks_is_the_one_that_is_named(give
     argv = ["--name", "run", "--checkpoints_dir", str(tmp_path), *given]
     with pytest.raises(OptionError, match=said) if said else nullcontext():
         parse(argv, "test")
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], True), (["--use_vae"], False)])
+def test_the_size_that_shapes_a_generator_with_a_z_has_an_effect(flags, said, capsys):
+    parse(["--model", "spade", "--preprocess", "resize", "--load_size", "64", "--crop_size", "64", *flags], "train")
+    assert ("note: --crop_size has no effect" in capsys.readouterr().out) == said

@@ -12,7 +12,7 @@ from cli.main import run_command
 from data.labels import read_labels
 from scripts import export
 from serialization.safetensors_file import read_architecture
-from tests.support.label_maps import save_label_maps
+from tests.support.data_folders import save_label_maps
 from tests.support.runs import SMALL, Ended
 from tests.support.training_runs import run_in
 
@@ -87,7 +87,7 @@ def test_pixels_equal_test_py(exported, trained):
     assert np.abs(net(torch.from_numpy(real.copy())).numpy().astype(int) - fake).max() <= 1
 
 
-def test_a_file_of_label_maps_takes_ids_and_gives_what_test_py_gives(exported, trained):
+def test_a_file_of_label_maps_gives_what_test_py_gives(exported, trained):
     ended = exported("--name", "labels", "--format", "torchscript")
     assert ended.code == 0 and "labels, instances -> picture" in ended.out, ended.err
     net = torch.jit.load(trained / "results/labels/export/latest_net_G.pt")

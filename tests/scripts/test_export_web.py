@@ -12,8 +12,8 @@ from inference.export.run_loading import load_run
 from inference.export.web_runtime import FILES, PACKAGE
 from scripts import export
 from tests.support.browser.generator_pages import after_translation, opened, pixels
+from tests.support.data_folders import save_label_maps
 from tests.support.images import picture
-from tests.support.label_maps import save_label_maps
 from tests.support.runs import SMALL, Ended
 from tests.support.training_runs import run_in
 from util.cache_dir import cache_folder

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from data.base import Spec
-from data.published.semantic import LabelSpec, class_numbers, file_ids, semantic_input
+from data.published.semantic import LabelMaps, LabelSpec, class_numbers, file_ids, semantic_input
 from inference.export.generator_search import find_of_label_maps, find_sampler, find_translator
 from inference.sampling import has_sampler
 from models.base import BaseModel
@@ -107,3 +107,35 @@ def test_a_generator_of_label_maps_takes_the_ids_of_files(name, unknown):
     wanted = model.G(semantic_input(batch, o), *([] if z is None else [z]))
     assert torch.equal(found.net(*found.inputs.values()), wanted)
     assert torch.equal(class_numbers(file_ids(classes, o), o), classes)
+
+
+class Mapped(LabelMaps, BaseModel):
+    """A plug-in's model of label maps: two networks, or one that takes the classes' numbers."""
+
+    averaged = ("E", "G")
+
+    def __init__(self, o, kind):
+        super().__init__()
+        self.o, self.kind = o, kind
+        self.E, self.G, self.table = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1), nn.Embedding(3, 4)
+
+    def forward(self, batch):
+        if self.kind == "numbers":
+            return {"fake_B": self.G(self.table(batch["A"][:, 0].long()).movedim(-1, 1))}
+        style = batch["B"].mean() if self.kind == "photograph" else 0
+        return {"fake_B": self.G(self.E(semantic_input(batch, self.o)) + style)}
+
+
+@pytest.mark.parametrize("kind", ["two networks", "numbers", "photograph"])
+def test_a_plug_in_of_label_maps_is_exported_whole(kind):
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--label_nc", "3")
+    model, ids = Mapped(o, kind).eval(), torch.randint(3, (2, 16, 16))
+    batch = {"A": ids, "instance": ids * 5, "B": torch.rand(2, 3, 16, 16), "path_A": ["", ""]}
+    if kind == "photograph":
+        with pytest.raises(OptionError, match="sees more than label maps"):
+            find_of_label_maps(model, batch, o)
+        return
+    found = find_of_label_maps(model, batch, o)
+    assert list(found.inputs) == ["labels", "instances"][: 1 + (kind != "numbers")] and not found.is_network
+    wanted = model(batch | {"A": ids[:, None].float()})["fake_B"]
+    assert torch.equal(found.net(*found.inputs.values()), wanted)
