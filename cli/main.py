@@ -54,6 +54,7 @@ class Report:
     exit_json: Path | None = None
     error_log: Path | None = None
     saved_text: Callable[[], str] | None = None  # returns what is saved so far
+    safe_text = ""  # what is said of a command that saves, before saved_text is there
     cleanup: Callable[[], None] | None = None  # releases what the command holds
     group: Any = None  # the processes of which this is one
     run: Any = None  # the training run, once it has started
@@ -66,6 +67,11 @@ class Report:
         with contextlib.suppress(OSError):  # a file that cannot be removed is reported when it is written
             path.unlink(missing_ok=True)
         self.error_log = path
+
+    def stopped_line(self, what: str) -> str:
+        """Return what ended the command, and what is saved if it is a command that saves."""
+        safe = self.saved_text() if self.saved_text else self.safe_text
+        return f"{what}; {safe}" if safe else what
 
     def write(self, code: int, line: str, trace: str = "") -> None:
         """Print the line, with --debug also the traceback; write exit.json and error.log."""
@@ -92,6 +98,7 @@ def run_script(
 
     def main(argv: list[str], report: Report) -> None:
         answer_help(argv, name)
+        report.safe_text = "earlier saves are unchanged" if name == "train" else ""
         launch.hide_store_warnings()
         startup.import_torch_fast()
         if parse and (devices := launch.listed_devices(argv)):
@@ -149,10 +156,9 @@ def _run_and_report(main, argv: list[str]) -> int:
         main(argv, report)
         code, line, trace = 0, "", ""
     except Stopped as stop:
-        code, line, trace = stop.code, str(stop), ""
+        code, line, trace = stop.code, str(stop) if stop.is_whole else report.stopped_line(str(stop)), ""
     except KeyboardInterrupt:
-        safe = report.saved_text() if report.saved_text else "earlier saves are unchanged"
-        code, line, trace = 130, f"stopped by Ctrl-C; {safe}", ""
+        code, line, trace = 130, report.stopped_line("stopped by Ctrl-C"), ""
     except SystemExit as ended:  # raised by --help and --list; in a plug-in it is an error
         if attribution.plugin_line(ended) is None:
             raise

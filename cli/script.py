@@ -1,14 +1,17 @@
 """The command-line parser that all scripts share, with errors in one line."""
 
 import argparse
+import math
 import os
 import re
 import shlex
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from util.errors import OptionError
 from util.size import Size, parse_size, to_size
-from util.spelling import nearest, normalise_name, unquoted_path
+from util.spelling import name_hint, nearest, normalise_name, unquoted_path
 
 SYNONYMS = (  # names of one thing in scripts, here and elsewhere, without "_" and "-"
     "input in inputdir inputfolder src source from i folder",
@@ -29,20 +32,64 @@ class Command(argparse.ArgumentParser):
 
     def __init__(self, script: str, doc: str | None):
         first, _, rest = (doc or "").partition("\n\n")
-        super().__init__(prog=os.path.basename(script), description=first, epilog=rest, allow_abbrev=False)
+        more = {"description": first, "epilog": rest, "allow_abbrev": False, "exit_on_error": False}
+        super().__init__(prog=os.path.basename(script), **more)  # type: ignore[arg-type]
         self.add_argument("--debug", action="store_true", help="show tracebacks")
 
         self.argv: list[str] = []
 
     def error(self, message: str):
         """Raise OptionError; if an argument is missing, it names the flag that may be meant to be it."""
-        if "are required" in message and (unknown := self._first_unknown()):
+        if unknown := self._first_unknown():
             raise self._unknown_flag_error(unknown)
-        raise OptionError("command", self.prog, message, "see --help")
+        names = message.partition(": ")[2].split(", ") if "are required" in message else re.findall(r"--\w+", message)
+        missing = [self._usage(name) for name in names]
+        if len(missing) == 1:
+            raise OptionError("command", self.prog, f"needs {missing[0]}", "add it; see --help")
+        joint = " and " if "are required" in message else " or "
+        raise OptionError("command", self.prog, f"needs {joint.join(missing)}", "add what is missing; see --help")
+
+    def _usage(self, name: str) -> str:
+        """Return a flag with what it takes, or the name of an argument."""
+        action = self._action(name)
+        own = f"--{action.dest}"
+        name = own if "/" in name and own in action.option_strings else name
+        takes = action.metavar or ("|".join(action.choices) if action.choices else action.dest.upper())
+        return f"{name} {takes}" if action.option_strings and action.nargs != 0 else name
+
+    def _action(self, name: str) -> argparse.Action:
+        return next(
+            a for a in self._actions if name in ("/".join(a.option_strings), a.metavar, a.dest, *a.option_strings)
+        )
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        """Like ArgumentParser's; raise OptionError for what cannot be."""
+        self.argv = list(args or self.argv)
+        for action in self._actions:
+            kind: Any = action.type or (str if action.choices else None)
+            if kind and not isinstance(kind, partial):
+                action.type = partial(_converted, kind, action.choices, action.default)
+        try:
+            return super().parse_known_args(args, namespace)
+        except argparse.ArgumentError as problem:
+            raise self._wrong_value(problem) from None
+
+    def _wrong_value(self, problem: argparse.ArgumentError) -> OptionError:
+        """Return the error for a flag with a value that it cannot have, or without one."""
+        action, said = self._action(problem.argument_name or ""), problem.message
+        name = next((word for word in action.option_strings if word in self.argv), None)
+        name = name or (action.option_strings or [str(action.metavar or action.dest)])[0]
+        if said.startswith("not allowed with"):
+            return OptionError("option", name, f"excludes {said.rpartition(' ')[2]}", "omit one of them")
+        if said.startswith("expected"):
+            return OptionError("option", name, "has no value", f"write {self._usage(name)}")
+        if said.startswith("ignored explicit"):
+            return OptionError("option", name, "is a switch and takes no value", f"write {name} alone")
+        why, _, remedy = said.partition("\n")
+        return OptionError("option" if action.option_strings else "argument", name, why, remedy or "see --help")
 
     def parse_argv(self, argv: list[str]) -> argparse.Namespace:
         """Return the options of a command line; raise OptionError."""
-        self.argv = argv
         options, unknown = self.parse_known_args(argv)
         if not unknown:
             return options
@@ -92,12 +139,29 @@ class Command(argparse.ArgumentParser):
         self.add_argument("--num_threads", type=positive, default=threads, metavar="N", help=text)
 
 
+def _converted(kind: Callable[[str], Any], choices: Any, default: Any, text: str) -> Any:
+    """Return the value of a text; raise ArgumentTypeError with the reason, and in a second line what to do.
+
+    The default may be no choice.
+    """
+    what = {int: "a whole number", float: "a number"}.get(kind, "such a value")  # type: ignore[call-overload]
+    try:
+        value = kind(text)
+    except (ValueError, TypeError):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}\ngive {what}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a finite number\ngive a number")
+    if choices and value not in choices and text != default:
+        remedy = f"{name_hint(text, list(choices))}choose one of {', '.join(choices)}"
+        raise argparse.ArgumentTypeError(f"'{text}' is not a choice\n{remedy}")
+    return value
+
+
 def positive(text: str) -> int:
     """Return a whole number above 0, for `type=`."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    if not re.fullmatch(r"\s*\+?0*[1-9]\d*\s*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0\ngive 1 or more")
+    return int(text)
 
 
 def size(text: str) -> Size:
@@ -107,5 +171,5 @@ def size(text: str) -> Size:
     except ValueError:
         both = Size(0, 0)
     if not all(0 < side <= 65_536 for side in both):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 256 or 512x256 (width x height)")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size\ngive pixels: 256, or 512x256 (width x height)")
     return both

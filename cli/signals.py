@@ -182,4 +182,4 @@ def _raise(number: int, frame: FrameType | None) -> None:
     _early_signal = number  # the exception may be swallowed by a plug-in, or by C code that looks up an attribute
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise Stopped(number, f"stopped by {signal.Signals(number).name}; earlier saves are unchanged")
+    raise Stopped(number, f"stopped by {signal.Signals(number).name}", is_whole=False)

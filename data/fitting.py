@@ -3,10 +3,11 @@
 import os
 import shlex
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,8 @@ def _read_data(o: Any, mode: str, changes: dict[str, Any], with_doubts: bool = F
         defaults = {name: value for name, value in kind.defaults.items() if name not in o.given}
         values = own | vars(o) | defaults | changes
         vars(trial).update(values, dataset_mode=mode)
-        dataset = kind(trial)
+        with redirect_stderr(StringIO()):  # a trial says nothing
+            dataset = kind(trial)
         return dataset if len(dataset) and (with_doubts or not dataset.questions) else None
     except Exception:  # a plug-in's data set may raise anything; it is tried, not asked for
         return None

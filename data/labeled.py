@@ -4,6 +4,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +28,7 @@ from data.listing.files import (
     open_binary,
     size_and_mtime,
 )
-from data.listing.layouts import list_images, select_split, unused_split_notes
+from data.listing.layouts import LABEL_MAP_FOLDERS, list_images, select_split, unused_split_notes
 from data.listing.paths import Paths, has_image_extension
 from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
@@ -48,13 +49,14 @@ class Labeled(BaseDataset):
     """
 
     sides = "A"
+    is_told = False  # whether the user has said what the files are, so that no other model fits better
     class_columns: Mapping[str, Columns] = MappingProxyType({})  # the further columns of a manifest, by class
 
     def __init__(self, o):
         super().__init__(o)
         self.nc = min(o.input_nc, o.output_nc)  # grey if either flag asks for 1 channel
         self.channels = (self.nc, self.nc)
-        with naming_models(o, self.root):
+        with nullcontext() if self.is_told else naming_models(o, self.root):
             self.class_files = self._find_files()
         # Interleave the classes, so that --max_dataset_size keeps images of each.
         number = np.concatenate([np.arange(len(each)) for each in self.class_files])
@@ -192,6 +194,7 @@ class Labeled(BaseDataset):
             return names
         inner = {name: PHASE_FOLDERS & set(list_folders(str(Path(root, name)))) for name in names if name not in known}
         sides = [name for name in names if name in PHASE_FOLDERS - set(PHASES)]
+        sides += [name for name in names if name in LABEL_MAP_FOLDERS and name not in known]
         sides += [f"{name}/{phase}" for name in inner for phase in sorted(inner[name])]
         if sides and self.o.isTrain:
             why = f"has no folders of classes: {shorten(sides)} are folders of phases or sides"

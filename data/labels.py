@@ -15,6 +15,7 @@ from data.listing.files import open_binary
 from util.errors import DataError
 
 MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of a label map, by default
+MAX_COLOURS = 256  # an image with more is no drawing of classes
 LOSSY_FORMATS = ("JPEG", "MPO")
 GREY_UNITS = {"L;2": 85, "L;4": 17}  # Pillow multiplies grey values of 2 and 4 bits by these
 ONE_CHANNEL_MODES = ("1", "L", "P", "I", "F")  # of Pillow; also all that start with I;16
@@ -65,14 +66,25 @@ def _to_ids(picture: Any, path: str) -> np.ndarray:
     if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
         array = array[0] if array.shape[0] == 1 and array.shape[2] != 1 else array[:, :, 0]
     if array.ndim != 2:
-        why = f"has {array.shape[2]} channels" if array.ndim == 3 else f"holds an array of shape {array.shape}"
-        remedy = "save the ids as a grey image or as indices of a palette"
-        raise DataError("image", path, f"{why}, but a label map has one number for each pixel", remedy)
+        raise _not_a_map(picture, array, path)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array % 1 == 0).all()):
         raise DataError("image", path, "holds numbers that are no integers, so they are no ids", "save integers")
     if array.dtype.kind not in "biuf" or not -(2**63) <= int(array.min()) <= int(array.max()) < 2**63:
         raise DataError("image", path, f"holds {array.dtype}, not ids of at most 63 bits", "save integers")
     return array.astype(np.int64)
+
+
+def _not_a_map(picture: Any, array: np.ndarray, path: str) -> DataError:
+    """Return the error for what has several numbers for each pixel: colours of classes, or a photograph."""
+    why = f"has {array.shape[2]} channels" if array.ndim == 3 else f"holds an array of shape {array.shape}"
+    remedy = "save the ids as a grey image or as indices of a palette"
+    pixels = np.asarray(picture.array if isinstance(picture, Raster) else picture)
+    if array.ndim == 3 and pixels.dtype == np.uint8:
+        is_photograph = (count := len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0))) > MAX_COLOURS
+        why += f", {'like a photograph, ' * is_photograph}of {count:,} colours"
+        remedy = remedy if is_photograph else "make ids of its colours (docs/pix2pixhd.md, Colours instead of ids)"
+        remedy += "; or take pictures as they are: --label_nc 0, train_A, train_B"
+    return DataError("image", path, f"{why}, but a label map has one number for each pixel", remedy)
 
 
 def one_hot(
@@ -89,12 +101,14 @@ def one_hot(
         ids, special = torch.where(ids == unknown, n_classes, ids), ids == unknown
     ignored = ids == ignore if ignore is not None else torch.zeros_like(special)
     outside = ((ids < 0) | (ids >= n_classes)) & ~special & ~ignored
-    if not ids.is_meta and bool(outside.any()):
+    is_recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # scatter_ refuses such ids there
+    if not (ids.is_meta or is_recorded) and bool(outside.any()):
         found = sorted({int(value) for value in ids[outside].unique()[:3]})
         why = f"are not among the {n_classes} classes 0 to {n_classes - 1}"
         remedy = f"raise the number of classes, or give one_hot(ignore={found[-1]}) or unknown={found[-1]}"
         raise DataError("labels", ", ".join(map(str, found)), why, remedy)
-    made = torch.zeros(len(ids), planes, *ids.shape[1:], device=ids.device)
+    number, *size = ids.shape
+    made = torch.zeros(number, planes, *size, device=ids.device)
     return made.scatter_(1, ids.masked_fill(ignored, 0)[:, None].long(), (~ignored)[:, None].to(made.dtype))
 
 

@@ -18,6 +18,7 @@ from data.listing.memory import memory_folder
 from data.loading.loader import SeededDataset
 from data.side_names import generated_label, own_names
 from ganvas.flag_words import command_line
+from ganvas.label_maps import in_folders, is_of_label_maps
 from ganvas.notebook import table_html
 from ganvas.pictures import Pictures, Source, is_several, read_source, to_pillow
 from ganvas.session import Session, log
@@ -87,8 +88,9 @@ class TrainedGenerator:
         """Return images translated: one as one, a list as a list, an iterator as an iterator that translates lazily.
 
         images: paths, Pillow images, arrays (H, W) or (H, W, C), tensors (C, H, W) or (H, W); also arrays (N, H, W, C)
-        and tensors (N, C, H, W); of a run with several inputs dictionaries such as {"A1": ..., "A2": ...}. The result
-        is of the same kind, for a path a Pillow image, in the run's range of values.
+        and tensors (N, C, H, W); of a run with several inputs dictionaries such as {"A1": ..., "A2": ...}, of one with
+        instance maps {"labels": ..., "instances": ...}, and "photograph" if one is encoded. The result is of the same
+        kind, for a path a Pillow image, in the run's range of values.
         size: "run" as test.py without flags, "native" keeps each image's own. tile: the side of tiles in pixels, for
         huge images. value_range: the values that mean black and white where floats differ from the run's, such as
         (0, 1); results are then in it too. label: the output to return, default the first generated one.
@@ -254,7 +256,10 @@ class TrainedGenerator:
     def _open(self, source: Source, o: Options, number: int) -> tuple[FoundImages, dict[str, Any]]:
         """Return one image as test.py finds it, and its batch."""
         own = copy(o)
-        _check_inputs(source, given_names(own))
+        if is_of_label_maps(own):
+            source = in_folders(source, own)
+        else:
+            _check_inputs(source, given_names(own))
         with memory_folder(source.files) as folder:
             path = own.dataroot = f"{folder}/{next(iter(source.files))}" if len(source.files) == 1 else folder
             try:

@@ -9,6 +9,7 @@ from typing import Any
 from data.aligned import Aligned
 from data.base import BaseDataset, Spec
 from data.colorization import Colorization
+from data.decoding.unusable import naming_all_unusable
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
 from data.listing.inputs import parse_inputs
@@ -37,7 +38,8 @@ class FoundImages:
 
     def spec(self) -> Spec:
         """Return the data set's Spec, and store the measured ranges as options."""
-        spec = self.dataset.spec()
+        with naming_all_unusable(self.dataset.o):
+            spec = self.dataset.spec()
         store.fill_from_dataset(self.o, spec)
         ranges = self.o.range_A, self.o.range_B
         self.given_options.inputs = self.o.inputs
@@ -49,13 +51,17 @@ class FoundImages:
         return {exchange_sides(name) if self.exchanged else name: things.pop(name) for name in list(things)}
 
 
-@listed_once()
 def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 
     With --model test, --dataset_mode or --pairs they are read as these say. Raises OptionError for a --direction that
-    the run was not trained in, DataError if there are no images.
+    the run was not trained in, DataError if there are no images, or for those that cannot be read.
     """
+    with listed_once(), naming_all_unusable(o):
+        return _find_images(o, folder, model)
+
+
+def _find_images(o: Any, folder: Path, model: Any) -> FoundImages:
     finder = _Finder(o, model)
     if o.model == "test" or {"dataset_mode", "pairs"} & o.given:
         images = finder.as_told()
@@ -117,8 +123,8 @@ class _Finder:
                 raise
             try:
                 return self._images(self.mode, self.is_turned, phase="")
-            except DataError:
-                raise problem from None
+            except DataError as own:
+                raise own if is_image(self.root) or self._has_loose_images() else problem from None
 
     def as_found(self, proportions: tuple[float, float] | None) -> FoundImages:
         """Return the data set that fits what is there."""

@@ -41,12 +41,14 @@ class SeveralResults:
     def __init__(self, o: Any, device: torch.device):
         self.o, self.device, self.number = o, device, o.num_results
         self.varying: set[str] = set()  # labels whose results have differed
+        self.has_dropout = False
         self.checked = False  # whether the model is known to use its input
 
     def __call__(self, model: nn.Module, batch: dict[str, Any]) -> Visuals:
         """Return the images of all results; with one result, random numbers go on from image to image."""
         if not self.checked:
             self.checked = True
+            self.has_dropout = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in model.modules())
             check_input_matters(model, batch, self.o, self.device)
         if self.number == 1:
             return translate_once(model, batch, self.o, self.device)
@@ -68,7 +70,9 @@ class SeveralResults:
                 self.varying.add(label)
         if not has_drawn and not self.varying:
             self.number = 1  # nor will they differ for other images
-            self._note("the model draws no random numbers" + " (with --no_eval, dropout does)" * bool(self.o.eval))
+            remedy = " (with --no_eval, dropout does)" if self.o.eval and self.has_dropout else ""
+            remedy = " (a run of --use_vae does)" if getattr(self.o, "use_vae", True) is False else remedy
+            self._note(f"the model draws no random numbers{remedy}")
         shown: Visuals = {}
         for label, image in results[0].items():
             every = [other[label] for other in results if label in other]

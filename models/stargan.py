@@ -61,9 +61,10 @@ class StarGAN(BaseModel):
         if not self.training:
             return {"real": real} | {f"fake_{name}": self.G(real, c) for name, c in self.wanted(batch)}
         with torch.set_grad_enabled("G" in now.due and torch.is_grad_enabled()):  # without G's phase, without its graph
-            fake = self.G(real, self.vectors(batch["target"]))
-            back = {"rec": self.G(fake, self.vectors(batch["label"]))} if "G" in now.due else {}
-        return {"real": real, "fake": fake} | back
+            out = {"real": real, "fake": self.G(real, self.vectors(batch["target"]))}
+        if "G" in now.due and not torch.is_grad_enabled():  # else loss_g makes it
+            out["rec"] = self.G(out["fake"], self.vectors(batch["label"]))
+        return out
 
     def vectors(self, label):
         """Return domains (N, domains): attributes as they are, numbers of classes as 1 of 0 and 1."""
@@ -89,6 +90,7 @@ class StarGAN(BaseModel):
         return terms | {"D_cls": self.o.lambda_cls * self.classification(domain, batch["label"])}
 
     def loss_g(self, batch, out):
+        out["rec"] = self.G(out["fake"], self.vectors(batch["label"]))  # not before D's step, to save memory
         on_fake, domain = self.D(out["fake"])
         terms = {"G_GAN": self.gan.generator(on_fake, lambda: self.D(out["real"])[0])}
         terms["G_cls"] = self.o.lambda_cls * self.classification(domain, batch["target"])

@@ -44,9 +44,24 @@ def check_options(o: Options, phase: str) -> None:
         if ".." in Path(o.results_dir).parts or "{" in o.results_dir:
             remedy = "give an absolute path, or a folder below the current one"
             raise OptionError("option", "--results_dir", f"'{o.results_dir}' contains .. or braces", remedy)
+        _check_networks_of_run(o)
         o.serial_batches, o.no_flip, o.batch_size = True, True, 1 if o.eval else o.batch_size
         o.preprocess = "native" if o.native else whole
         o.num_threads = o.num_threads if "num_threads" in o.given else 0
+
+
+def _check_networks_of_run(o: Options) -> None:
+    """Raise OptionError for a flag of the run's model that shapes its networks, with another value than the run's."""
+    own = [flag for flag in o.flags.values() if flag.owner in (o.model, o.dataset_mode)]
+    for name in (flag.name for flag in own if flag.meta["fixed"] and flag.meta["of_run"]):
+        if name not in o.given or name not in o.saved:
+            continue
+        trained, given = o.saved[name], getattr(o, name)
+        if given != trained:
+            is_switch = isinstance(given, bool)
+            why = f"is {given}, but the run was trained with {trained}"
+            why = f"is given, but the run was trained {'with' if trained else 'without'} it" if is_switch else why
+            raise OptionError("option", f"--{name}", why, "omit it: a run remembers such flags")
 
 
 def test_load_size(o: Options, preprocess: str, trained: int | Size) -> int | Size:

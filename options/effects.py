@@ -138,7 +138,9 @@ class Command:
         return Path(self.o.checkpoints_dir) / self.o.name
 
     def sizes_networks(self, name: str) -> bool:
-        """Whether --load_size or --crop_size, the one called `name`, decides the widths of StyleGAN2's networks."""
+        """Whether --load_size or --crop_size, the one called `name`, shapes networks: StyleGAN2's, SPADE's with a z."""
+        if name == "crop_size" and self.o.netG == "spade" and getattr(self.o, "use_vae", False):
+            return True
         sides = {flag: min(to_size(vars(self.o)[flag])) for flag in ("load_size", "crop_size")}
         sized = self.o.netG in STYLEGAN2_G or self.o.netD in STYLEGAN2_D
         return sized and sides[name] == min(sides.values())

@@ -87,4 +87,6 @@ def mismatch_hint(o: Options) -> str:
     flags = [f for f in known if f in o.given]
     if flags:
         return "omit " + ", ".join(f"--{flag}" for flag in flags)
-    return "" if o.remembered else f"it is not this version's {o.netG}; give its own network with --plugin and --netG"
+    if o.remembered:
+        return "so the file holds another network than the run's options.json describes: put the run's own file back"
+    return f"it is not this version's {o.netG}; give its own network with --plugin and --netG"

@@ -13,7 +13,7 @@ from util.disk_space import write_error
 PLACE, GENERATOR, RUNTIME = "generator", "generator.onnx", "runtime"
 STYLES = (f"{PLACE}/page.css",)
 SCRIPTS = ("dom.js", *(f"{PLACE}/{name}.js" for name in
-           ("pixels", "noise", "engine", "easel", "translate", "sample", "app")))  # fmt: skip
+           ("pixels", "labels", "noise", "engine", "easel", "translate", "sample", "app")))  # fmt: skip
 WORKER = f"{PLACE}/worker.js"
 POLICY = {"script-src": "'wasm-unsafe-eval'", "connect-src": "'self'", "worker-src": "'self'", "img-src": "blob:"}
 
@@ -23,7 +23,7 @@ def write_generator_page(folder: Path, name: str, facts: Mapping[str, Any], runt
 
     name: of the run. facts: what the scripts read. runtime: files of ONNX Runtime. credit: a line about the data.
     """
-    what = "draw with it" if "image" in facts["inputs"] else "its images"
+    what = "draw with it" if {"image", "labels"} & set(facts["inputs"]) else "its images"
     page = make_document(f"{name}: {what}", STYLES, SCRIPTS, dict(facts), POLICY)
     page.head.add(tags.link(rel="icon", href="data:,"))
     with page:

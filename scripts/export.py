@@ -21,6 +21,7 @@ from cli.script import Command, size
 from inference.export.exportable import Exportable
 from inference.export.formats import FORMATS, check_format
 from inference.export.generator_search import Generator
+from inference.export.label_maps import label_palette
 from inference.export.page_facts import page_facts
 from inference.export.run_loading import LoadedRun, load_run
 from inference.export.verification import Verdict, check_target, export_verified, two_sizes
@@ -33,7 +34,8 @@ from util.errors import OptionError, print_line
 
 MAX_SIDE = 512  # pixels of the images that a generator with free sizes is recorded with
 WEB, WEB_PICTURES = "web", 24  # of these images are the colours that the page draws with
-WEB_INPUTS = ({"image"}, {"image", "z"}, {"z"}, {"z", "label"})
+WEB_INPUTS = ({"image"}, {"image", "z"}, {"z"}, {"z", "label"}, {"labels"}, {"labels", "z"}, {"labels", "instances"},
+              {"labels", "instances", "z"})  # fmt: skip
 
 
 def make_parser() -> Command:
@@ -69,9 +71,9 @@ def make_item(run: LoadedRun, generator: Generator, o: Any) -> Exportable:
     """Return what is exported of a run."""
     if o.pixels and (why := run.why_no_pixels(generator)):
         raise OptionError("option", "--pixels", f"{run.o.model} cannot be a function of pixels: {why}", "omit it")
-    if o.size and "image" not in generator.inputs:
+    if o.size and not generator.takes_image:
         raise OptionError("option", "--size", f"{run.o.model} makes images of one size, from noise", "omit it")
-    if o.images and "image" not in generator.inputs:
+    if o.images and not generator.takes_image:
         raise OptionError("option", "--images", f"{run.o.model} makes images from noise", "omit it")
     width, height = o.size or (min(run.spec.width, MAX_SIDE), min(run.spec.height, MAX_SIDE))
     item = Exportable(generator, (height, width), o.pixels, o.half, max(1, len(run.spec.classes)))
@@ -82,6 +84,8 @@ def make_item(run: LoadedRun, generator: Generator, o: Any) -> Exportable:
 def about(run: LoadedRun, generator: Generator, item: Exportable) -> dict[str, Any]:
     """Return the table that a file holds: its inputs, the range of its values, and the run's architecture."""
     values = "pixels 0 to 255, uint8, (H, W, C)" if item.pixels else "-1 to 1, float32, (N, C, H, W)"
+    maps = " and ".join(name for name in item.names if name in ("labels", "instances"))
+    values = f"{maps}: ids, int64, (N, H, W); others {values}" if maps else values
     found = {"network": generator.name, "inputs": item.names, "values": values, "classes": list(run.spec.classes)}
     ranges = {"range_A": run.o.range_A or "0,255 uint8", "range_B": run.o.range_B or "0,255 uint8"}
     return found | ranges | store.architecture(run.o, run.folder)
@@ -125,7 +129,8 @@ def export_file(run: LoadedRun, generator: Generator, o: Any) -> None:
 
 def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
     """Export a generator to a folder with a page on which it runs."""
-    why = run.why_no_pixels(generator)
+    is_of_labels = "labels" in generator.inputs
+    why = run.why_no_picture(generator) if is_of_labels else run.why_no_pixels(generator)
     if set(generator.inputs) not in WEB_INPUTS:
         why = f"it needs {', '.join(generator.inputs)}, and a page can give images, noise and classes alone"
     if why:
@@ -137,11 +142,14 @@ def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
     item.small = True
     written, verdict = export_one("onnx", item, target / GENERATOR, run, o)
     height, width = (run.spec.height, run.spec.width) if written.about["sizes"] == "any" else written.size
-    facts = {"width": width, "height": height} | page_facts(generator, run.pictures, written.about)
+    palette = label_palette(run.o, run.pictures) if is_of_labels else None
+    facts = {"width": width, "height": height} | page_facts(generator, run.pictures, written.about, palette)
     write_generator_page(target, run.o.name, facts, runtime, o.credit)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print_line(f"{target}: a page for any web server, {format_bytes(size)}, with weights of 16 bits")
     print_verdict(written, verdict, run)
+    if "instances" in generator.inputs:
+        print_line("note: nobody draws instance maps on a page: there an object ends where its class ends")
     print_line(f"try it: python scripts/draw.py --page {shlex.quote(str(target))}")
 
 

@@ -4,7 +4,6 @@ python scripts/screenshots.py [--out screenshots]: needs Playwright (requirement
 of the live plots also needs visdom's server and its page scripts. Runs are kept in OUT/runs.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from cli.main import run_command
+from cli.script import Command
 from displays.visdom_server import is_visdom_running
+from util.errors import EnvironmentFault
 
 TRAIN_FLAGS = (
     "--dataroot demo --gpu_ids -1 --ngf 12 --ndf 12 --load_size 72 --crop_size 64 --print_freq 8 --overwrite "
@@ -67,16 +69,18 @@ def take_screenshots(browser, address, out, name):
     print(f"{name}: {address}")
 
 
-def main():
+def main(argv, report):
     """Make the runs, then the screenshots."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="screenshots", help="output folder [screenshots]")
-    out = Path(parser.parse_args().out)
+    command = Command(__file__, __doc__)
+    command.add_value("--out", "screenshots", "output folder", metavar="FOLDER")
+    out = Path(command.parse_argv(argv).out)
     runs = out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        sys.exit("error: browser 'chromium': is not installed; install it (Debian: apt-get install chromium)")
+        raise EnvironmentFault(
+            "browser", "chromium", "is not installed", "install it (Debian: apt-get install chromium)"
+        )
     from playwright.sync_api import sync_playwright  # of requirements-dev.txt
 
     make_runs(runs)
@@ -92,4 +96,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main, sys.argv[1:]))

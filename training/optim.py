@@ -67,7 +67,7 @@ class Optimizers:
         return self.scaler.scale(loss)
 
     def step(self, phase_name: str) -> None:
-        """Step a phase's optimiser; not without gradients, nor if they overflowed with --amp fp16."""
+        """Step a phase's optimiser; not without gradients, nor if they overflowed with --amp fp16. It frees them."""
         trained = [p for group in self[phase_name].param_groups for p in group["params"]]
         if all(p.grad is None for p in trained):  # the loss had nothing to do
             return
@@ -77,6 +77,7 @@ class Optimizers:
                 nn.utils.clip_grad_norm_(trained, self.clip_grad)
             self.scaler.step(self[phase_name])
             self.scaler.update()
+        self.zero_grad(phase_name)  # the next phase needs the memory
         # The fused kernel does not bump version counters: autograd would miss that a graph needs the old weights.
         increment_version(trained)
 

@@ -111,11 +111,13 @@ class Diverged(UserError):
 class Stopped(BaseException):
     """The run was asked to stop by a signal and has saved; code is 128 + the signal's number.
 
+    is_whole: whether the message says what is saved; else the command adds it.
     Like KeyboardInterrupt it is not an Exception, so that no handler of errors catches it.
     """
 
-    def __init__(self, signal_number: int, message: str):
+    def __init__(self, signal_number: int, message: str, is_whole: bool = True):
         super().__init__(message)
+        self.is_whole = is_whole
         self.code = 128 + signal_number
 
 

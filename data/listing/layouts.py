@@ -14,12 +14,13 @@ from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.partners import case_clash_note, match_partners
-from data.listing.paths import Paths, has_image_extension
+from data.listing.paths import LABEL_MAP_KINDS, Paths, has_image_extension
 from data.listing.shards import Shards
 from util.errors import DataError, OptionError, Problem, count_text, raise_if_any
 from util.spelling import nearest, path_hint
 
 STANDARD_PHASES = ("train", "val", "test")
+LABEL_MAP_FOLDERS = {f"{phase}_{kind}" for phase in STANDARD_PHASES for kind in LABEL_MAP_KINDS}
 MAX_OUTER_FOLDERS = 4  # folders, each the only one in its parent, that are entered to find a data set
 LAYOUTS = {"joined": "{phase}", "sides": "{phase}{side}", "nested": "{side}/{phase}"}  # the folder of a side
 
@@ -174,9 +175,14 @@ def list_phase_images(o: Any, root: str) -> tuple[Paths, list[str]]:
 
 
 def _is_undivided(o: Any, root: str) -> bool:
-    """Return whether a root without a folder for --phase is read as a whole: by --split, or if its shards name none."""
+    """Return whether a root without a folder for --phase is read as a whole: by --split, or if its shards name none.
+
+    Folders of label maps, such as train_label and train_img, are those of a phase.
+    """
     storage = find_storage(root)
-    return o.split is not None or (isinstance(storage, Shards) and not storage.has_phases)
+    if o.split is not None:
+        return LABEL_MAP_FOLDERS.isdisjoint(list_folders(root))
+    return isinstance(storage, Shards) and not storage.has_phases
 
 
 def _scope_text(o: Any) -> str:

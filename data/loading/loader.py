@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
 from data.decoding.header_check import count_unused_frames, exceeds_skip_limit
+from data.decoding.unusable import naming_all_unusable
 from data.input_stack import split_inputs
 from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
@@ -131,7 +132,8 @@ class Loader:
             del message
             if isinstance(batch, UserError):
                 try:
-                    raise batch
+                    with naming_all_unusable(self.o):
+                        raise batch
                 finally:
                     del batch  # breaks the reference cycle error-traceback-frame, which keeps workers alive
             skipped |= {problem.args[1]: problem.args[2] for problem in batch.pop(SKIPPED_KEY, ())}

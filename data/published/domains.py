@@ -57,6 +57,7 @@ class Domains(Labeled):
 
     def __init__(self, o):
         self.attributes: np.ndarray | None = None  # (N, attributes) of 0 and 1, in the order of the files
+        self.is_told = bool(o.attr_path)
         self.is_one_list = True  # whether the images are one list, without folders of domains
         super().__init__(o)
         self.read_options = self.read_options._replace(center=o.center_crop)

@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from data.base import BaseDataset, Sample, Spec
 from data.fitting import naming_models
-from data.labels import instance_edges, label_colours, one_hot
+from data.labels import instance_edges, label_colours, one_hot, read_labels
+from data.listing.files import is_folder, is_image
 from data.listing.paths import Paths
 from data.published.semantic_layouts import CUSTOM, LAYOUTS, place_of, root_of
 from data.spec import common_fields
 from options.fields import option
 from registry.lookup import find
-from util.errors import DataError, OptionError
+from util.errors import DataError, OptionError, UserError, count_text
 from util.size import Size
+from util.spelling import path_hint
 
 MAX_IDS_NAMED = 3
+PUBLISHED = ("ade20k", "cityscapes")  # layouts with folders of their own
+MAPS_LOOKED_AT = 16  # for the classes that are not used
 UNKNOWN = 255  # the id of pixels whose class is unknown, with --contain_dontcare_label
 
 
@@ -86,9 +91,14 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         A = self._list(kind_A, "the label maps" if o.label_nc else "the input pictures")
         B = self._partners(A, self._list(kind_B, "the photographs") if o.isTrain else self._files(kind_B))
         remedy = "put them there" + (", or use --no_instance" if o.isTrain else ": the run was trained with them")
+        if not (o.no_instance or o.phase) and self._files("inst") is None:
+            raise self._lonely_error()
         inst = None if o.no_instance else self._partners(A, self._list("inst", "the instance maps", remedy))
         folders = " + ".join(dict.fromkeys(self._folder(paths) for paths in (A, B, inst) if paths is not None))
-        self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {len(A)} of each")
+        number = f"{len(A)} of each" if "+" in folders else count_text(len(A), "label map" if o.label_nc else "picture")
+        self.notes.append(f"{'pairs' if B is not None else 'images'}: {folders}, {number}")
+        if o.layout == "custom" and not (o.isTrain or set(CUSTOM.values()) & o.given) and "label_dir" in o.saved:
+            self.notes.append("note: the run was trained on these images; name others with --label_dir and so on")
         return A, B, inst
 
     @cached_property
@@ -108,14 +118,38 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
 
     def _list(self, kind: str, what: str, remedy: str = "") -> Paths:
         if (found := self._files(kind)) is None:
-            folder = place_of(self.o, self.root, kind)
-            if self.o.layout == "custom" and kind in CUSTOM and not getattr(self.o, CUSTOM[kind]):
-                why = f"names no folder, and {what} of --layout custom are read from it"
-                raise OptionError("option", f"--{CUSTOM[kind]}", why, remedy.replace("put them there", "name it"))
-            pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
-            remedy = remedy or f"put them there, or use {pictures if self.o.label_nc else maps}"
-            raise DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
+            raise self._missing_error(kind, what, remedy)
         return found
+
+    def _missing_error(self, kind: str, what: str, remedy: str) -> UserError:
+        """Return the error for a folder that is not there, or holds no images."""
+        o, layout = self.o, self.o.layout
+        if layout == "custom" and kind in CUSTOM and not getattr(o, CUSTOM[kind]):
+            why = f"names no folder, and {what} of --layout custom are read from it"
+            remedy = remedy.replace("put them there", "name it") or "name it"
+            return OptionError("option", f"--{CUSTOM[kind]}", why, remedy)
+        if not is_folder(self.root) and not is_image(self.root):
+            return DataError("folder", self.root, "there is no such folder", path_hint(self.root) or "give another")
+        if layout in PUBLISHED:
+            remedy = f"put them there, as {layout} is published"
+            own = f"{o.phase}_label"
+            remedy += f", or use --layout folders for {own}" if is_folder(os.path.join(self.root, own)) else ""
+        elif not remedy:
+            pictures, maps = "--label_nc 0 for pictures in folders _A and _B", "--label_nc N for label maps"
+            other = f"use {pictures if o.label_nc else maps}" if o.isTrain else "give another folder"
+            remedy = f"put them there, or {other}"
+        folder = place_of(o, self.root, kind)
+        return DataError("folder", folder, f"holds no images: {what} are read from it", remedy)
+
+    def _lonely_error(self) -> DataError:
+        """Return the error for label maps without the folder of their instance maps."""
+        folder = os.path.dirname(self.root) if is_image(self.root) else self.root
+        phase, _, kind = os.path.basename(os.path.abspath(folder)).rpartition("_")
+        is_one = kind in ("label", "A") and self.o.layout == "folders"
+        there = f"{os.path.dirname(os.path.abspath(folder))} --phase {phase}" if is_one else "the folder above them"
+        why = "holds label maps alone, and the run was trained with instance maps"
+        remedy = f"give the folder that holds both, such as --dataroot {there}" if is_one else f"give {there}"
+        return DataError("image" if is_image(self.root) else "folder", self.root, why, remedy)
 
     def _partners(self, A: Paths, other: Paths | None) -> Paths | None:
         """Return the files of another folder in the order of A; raise DataError unless there are as many."""
@@ -143,7 +177,7 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         path, geometry = self.paths[index], self.preprocess.draw()
         sample: Sample = {"path_A": path}
         if self.o.label_nc:
-            ids = self._in_order(self.preprocess.labels(path, geometry, paired=True, side="A"))
+            ids = class_numbers(self.preprocess.labels(path, geometry, paired=True, side="A"), self.o)
             sample["A"] = _checked_ids(ids, path, count_classes(self.o))[None].float()
         else:
             sample["A"] = self._image(path, "A", geometry)
@@ -154,19 +188,44 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
             sample["instance"] = self.preprocess.labels(self.instances[index], geometry, paired=True, side="A")
         return sample
 
-    def _in_order(self, ids: Tensor) -> Tensor:
-        """Return ids whose unknown pixels have the last class: 255 in files, 0 in those of ADE20K, counted from 1."""
-        if self.o.layout == "ade20k":
-            ids = torch.where(ids == UNKNOWN, ids, ids - 1).where(ids != 0, UNKNOWN)
-        return ids.where(ids != UNKNOWN, self.o.label_nc) if self.o.contain_dontcare_label else ids
-
     def _image(self, path: str, side: str, geometry: Any) -> Tensor:
         picture = self.load_image(path, self.channels["AB".index(side)], side)
         return self.preprocess(picture, path, geometry, paired=True, side=side)
 
     def file_notes(self) -> list[str]:
         """Return the notes about files; those about label maps concern data sets that read them as pictures."""
-        return [note for note in super().file_notes() if self.o.label_nc == 0 or "images of A" not in note]
+        notes = [note for note in super().file_notes() if self.o.label_nc == 0 or "images of A" not in note]
+        return [*notes, *self._class_notes()] if self.o.isTrain and self.o.label_nc else notes
+
+    def _class_notes(self) -> list[str]:
+        """Return a note if --label_nc names at least twice as many classes as the first label maps hold."""
+        places = range(min(len(self), MAPS_LOOKED_AT))
+        try:
+            maps = [read_labels(self.paths[place], "", self.preprocess.max_pixels) for place in places]
+        except UserError:  # told when it is its turn, or left out by --on_bad_image skip
+            return []
+        found = {int(n) for ids in maps for n in np.unique(ids)}
+        known = class_numbers(torch.tensor(sorted(found)), self.o)
+        used = known[known < self.o.label_nc]
+        if not len(used) or 2 * (int(used.max()) + 1) > self.o.label_nc:
+            return []
+        looked_at, least = count_text(len(places), "label map"), int(used.max()) + 1
+        said = f"--label_nc is {self.o.label_nc}, and {looked_at} looked at hold no class above {least - 1}"
+        return [f"note: {said}: networks have {self.o.label_nc - least} useless channels; --label_nc {least} has none"]
+
+
+def class_numbers(ids: Tensor, o: Any) -> Tensor:
+    """Return the ids of files as classes from 0; unknown pixels, 255 or 0 in files of ADE20K, have the last class."""
+    if o.layout == "ade20k":
+        ids = torch.where(ids == UNKNOWN, ids, ids - 1).where(ids != 0, UNKNOWN)
+    return ids.where(ids != UNKNOWN, o.label_nc) if o.contain_dontcare_label else ids
+
+
+def file_ids(classes: Tensor, o: Any) -> Tensor:
+    """Return the ids that classes have in files: the inverse of `class_numbers`."""
+    from_one = o.layout == "ade20k"
+    ids = classes.long() + from_one
+    return ids.where(classes != o.label_nc, 0 if from_one else UNKNOWN) if o.contain_dontcare_label else ids
 
 
 def semantic_input(batch: dict[str, Any], o: Any) -> Tensor:

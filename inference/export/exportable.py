@@ -51,7 +51,7 @@ class OneSize(nn.Module):
         self.net, self.height, self.width = net, height, width
 
     def forward(self, image: Tensor, *others: Tensor) -> Tensor:
-        return self.net(image.expand(-1, -1, self.height, self.width), *others)
+        return self.net(image.expand(*image.shape[:-2], self.height, self.width), *others)
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Exportable:
 
     @property
     def takes_image(self) -> bool:
-        """Whether the generator translates an image, rather than drawing one from noise."""
-        return "image" in self.generator.inputs
+        """Whether the generator translates an image or a label map, rather than drawing an image from noise."""
+        return self.generator.takes_image
 
     @property
     def names(self) -> list[str]:
@@ -116,7 +116,8 @@ class Exportable:
         """Return for each input {axis: letter} of the axes that are free."""
         found = []
         for name, value in self.generator.inputs.items():
-            axes = {0: "N"} | ({2: "H", 3: "W"} if value.dim() == 4 and self.takes_image else {})
+            is_image = self.takes_image and (value.dim() == 4 or is_map(value))
+            axes = {0: "N"} | ({value.dim() - 2: "H", value.dim() - 1: "W"} if is_image else {})
             if self.is_single:
                 axes = {0: "H", 1: "W"} if name == "image" else {}
             found.append({axis: letter for axis, letter in axes.items() if letter in self.free})
@@ -142,6 +143,9 @@ class Exportable:
             rows = value[torch.arange(number) % len(value)]
             if name == "image":
                 rows = _resized(list(pictures) or list(value), number, height, width)
+            elif is_map(value):
+                maps = [*pictures, *value[:, None]] if name == "labels" else value[:, None]
+                rows = _resized(list(maps), number, height, width)[:, 0]
             elif value.dim() == 4 and self.takes_image:
                 rows = F.interpolate(rows, (height, width)) if value.shape[2:] != (height, width) else rows
             elif name == "label":
@@ -163,11 +167,19 @@ class Exportable:
         return self.to_pixels(out)[0] if self.is_single else self.to_pixels(out)
 
 
+def is_map(value: Tensor) -> bool:
+    """Whether an input is a map of ids: (N, H, W) integers."""
+    return value.dim() == 3 and not value.is_floating_point()
+
+
 def _resized(pictures: list[Tensor], number: int, height: int, width: int) -> Tensor:
-    """Return `number` pictures as (number, C, H, W): the first ones, each further round mirrored."""
+    """Return `number` pictures as (number, C, H, W): the first ones, each further round mirrored; ids stay ids."""
     made = []
     for n in range(number):
         picture = pictures[n % len(pictures)]
-        scaled = F.interpolate(picture[None], (height, width), mode="bilinear", antialias=True)[0]
+        if picture.is_floating_point():
+            scaled = F.interpolate(picture[None], (height, width), mode="bilinear", antialias=True)[0].clamp(-1, 1)
+        else:
+            scaled = F.interpolate(picture[None].double(), (height, width), mode="nearest")[0].long()
         made.append(scaled.flip(2) if n // len(pictures) % 2 else scaled)
-    return torch.stack(made).clamp(-1, 1)
+    return torch.stack(made)

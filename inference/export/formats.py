@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import Dim
 
 from inference.export.compact import store_in_16_bits
 from inference.export.exportable import DIMENSIONS, Exportable
@@ -98,7 +99,8 @@ def write(name: str, item: Exportable, path: Path) -> None:
 
 
 def _recorded(item: Exportable) -> Any:
-    names = {letter: torch.export.Dim(name) for letter, name in DIMENSIONS.items()}
+    least = 3 if "instances" in item.names else None  # edges between objects compare neighbours
+    names = {letter: Dim(name, min=least if letter in "HW" else None) for letter, name in DIMENSIONS.items()}
     dynamic = [{axis: names[letter] for axis, letter in axes.items()} for axes in item.dynamic_shapes()]
     return torch.export.export(_Function(item.module()), item.example(), dynamic_shapes=(tuple(dynamic),), strict=False)
 

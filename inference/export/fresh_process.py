@@ -43,11 +43,9 @@ def load_torch_export(case: dict[str, Any]) -> Callable[[Arrays], np.ndarray]:
 
 def load_safetensors(case: dict[str, Any]) -> Callable[[Arrays], np.ndarray]:
     """Return the network that a file's weights and metadata describe as a function of arrays."""
-    from inference.export.plain_network import without_noise_input  # these two need torch, as above
-    from inference.export.run_loading import network_from_file
+    from inference.export.run_loading import network_from_file  # needs torch, as above
 
-    net, _ = without_noise_input(network_from_file(Path(case["file"]), case.get("plugins", ())))
-    return _of_tensors(net)
+    return _of_tensors(network_from_file(Path(case["file"]), case.get("plugins", ())))
 
 
 LOADERS = {"onnx": load_onnx, "torchscript": load_torchscript, "torch_export": load_torch_export,

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data.published.semantic import semantic_input
+from inference.export.label_maps import NAMES_OF_MAPS, OfClasses, OfLabelMaps, as_networks_see, labels_given
 from inference.export.plain_network import without_noise_input
 from inference.sampling import Request
 from inference.several_results import seeded
@@ -24,8 +26,9 @@ CPU = torch.device("cpu")
 class Generator:
     """A network of a run, or the whole model, as a function of `inputs`, its arguments by name, to an image.
 
-    inputs: what it was called with; image: (N, C, H, W) in [-1, 1], z: noise, label: (N,) integers. shown: whether the
-    model shows the network's output as it is. network: the run's own network, of which `net` is a function.
+    inputs: what it was called with; image: (N, C, H, W) in [-1, 1], labels and instances: ids (N, H, W), z: noise,
+    label: (N,) integers. shown: whether the model shows the network's output as it is. network: the run's own network,
+    of which `net` is a function.
     """
 
     name: str
@@ -38,6 +41,11 @@ class Generator:
     def is_network(self) -> bool:
         """Whether this is a network of the run, rather than the whole model."""
         return self.network is not None
+
+    @property
+    def takes_image(self) -> bool:
+        """Whether it translates an image or a label map, rather than drawing an image from noise."""
+        return not {"image", "labels"}.isdisjoint(self.inputs)
 
 
 @dataclass
@@ -83,15 +91,10 @@ def find_translator(model: Any, batch: Mapping[str, Any], source: str = "A", wan
     batch: NUMBER images of a side each, and what else the model needs. wanted: the name of the network, if not the one
     that is found. Raises OptionError if there is none, or if images are drawn at random.
     """
-    out, calls = _watch(model, lambda: _forward(model, batch, source), wanted)
-    image, values = batch[source], [value for value in out.values() if _is_image(value)]
-    shown = [value for value in model.show(out).values() if _is_image(value)]
-    for call in calls:
-        takes = [_same(value, image) for value in (*call.args, *call.kwargs.values())]
-        if any(takes) and (wanted or _among(call.output, values)):
-            found = _as_generator(call, {"image": image} | dict(batch))
-            found.shown = _among(call.output, shown)
-            return _checked(model, found)
+    image = batch[source]
+    out, shown, found = translating_network(model, batch, source, wanted)
+    if found is not None:
+        return _checked(model, found)
     if wanted:
         raise OptionError("option", "--network", f"{wanted} was not given the image", "omit it")
     if source != "A":
@@ -105,6 +108,49 @@ def find_translator(model: Any, batch: Mapping[str, Any], source: str = "A", wan
     inputs = {"image": image} | _needed_values(model, key, batch)
     whole = _without_idle(WholeModel(model, key, tuple(inputs)[1:]), tuple(inputs.values()))
     return _checked(model, Generator("model", whole, inputs, None, _among(images[key], shown)))
+
+
+def find_of_label_maps(model: Any, batch: Mapping[str, Any], o: Any, wanted: str = "") -> Generator:
+    """Return the network that translates what networks see of label maps, as a function of ids; see OfLabelMaps.
+
+    It is the whole model if no single network does. batch: ids as in files, as "A", and "instance", of NUMBER images,
+    and photographs as "B". Raises OptionError for a model that needs photographs.
+    """
+    given = labels_given(batch["A"], o)
+    if not o.no_instance:
+        given["instances"] = batch["instance"]
+    classes: dict[str, Any] = {**batch, "A": as_networks_see(batch["A"], o)}
+    seen = semantic_input(classes, o)
+    _, _, found = translating_network(model, classes | {"seen": seen}, "seen", wanted)
+    if found is not None:
+        found.net, found.inputs = OfLabelMaps(found.net, o), given | dict(tuple(found.inputs.items())[1:])
+        return _checked(model, found)
+    try:
+        whole = find_translator(model, {name: value for name, value in classes.items() if name != "B"}, "A", wanted)
+    except OptionError as problem:
+        if problem.args[:2] == ("option", "--network") or problem.args[0] == "network":
+            raise
+        why = "its generator sees more than label maps, such as features of photographs, and a file computes none"
+        raise OptionError("model", o.model, why, "translate with test.py") from problem
+    others = {NAMES_OF_MAPS.get(name, name): value for name, value in tuple(whole.inputs.items())[1:]}
+    whole.net, whole.inputs = OfClasses(whole.net, o), labels_given(batch["A"], o) | others
+    return _checked(model, whole)
+
+
+def translating_network(
+    model: Any, batch: Mapping[str, Any], source: str, wanted: str
+) -> tuple[dict[str, Any], list[Tensor], Generator | None]:
+    """Return a model's out, its images that are shown, and the network that makes an image of batch[source]."""
+    out, calls = _watch(model, lambda: _forward(model, batch, source), wanted)
+    image, values = batch[source], [value for value in out.values() if _is_image(value)]
+    shown = [value for value in model.show(out).values() if _is_image(value)]
+    for call in calls:
+        takes = [_same(value, image) for value in (*call.args, *call.kwargs.values())]
+        if any(takes) and (wanted or _among(call.output, values)):
+            found = _as_generator(call, {"image": image} | dict(batch))
+            found.shown = _among(call.output, shown)
+            return out, shown, found
+    return out, shown, None
 
 
 def find_sampler(model: Any, classes: tuple[str, ...], wanted: str = "") -> Generator:
@@ -178,6 +224,8 @@ def _as_generator(call: _Call, known: Mapping[str, Any]) -> Generator:
     net, channels = without_noise_input(call.net)
     if channels:
         inputs["z"] = torch.randn(NUMBER, channels, generator=torch.Generator().manual_seed(0))
+    elif len(values) == 1 and (length := getattr(net, "z_dim", 0)):  # which it would draw
+        inputs["z"] = torch.randn(NUMBER, length, generator=torch.Generator().manual_seed(0))
     elif call.kwargs or len(values) < len(call.args):
         args = tuple(_TENSOR if isinstance(value, Tensor) else value for value in call.args)
         kwargs = {k: _TENSOR if isinstance(value, Tensor) else value for k, value in call.kwargs.items()}

@@ -18,6 +18,7 @@ EXACT = 4  # a pixel that differs less from a colour is of it
 MAX_LINES = 0.25  # of the pixels that lines take; a mask of two classes has more
 MIN_DRAWN = 0.3  # of the pixels that are not background, in images that are drawn with few colours
 DIRECTIONS, SIDE = 6, 32
+Palette = tuple[list[int], list[list[int]]]  # ids of classes and their colours
 SAMPLES, SAMPLES_PER_NUMBER = 192, 3  # at least, and for each number of the noise
 
 
@@ -94,10 +95,14 @@ def directions(generator: Generator, classes: int) -> list[list[float]]:
     return [[round(float(x), 5) for x in column] for column in left.T[:DIRECTIONS]]
 
 
-def page_facts(generator: Generator, pictures: Sequence[Tensor], about: dict[str, Any]) -> dict[str, Any]:
-    """Return the table that the page's scripts read. about: that of the exported file."""
+def page_facts(
+    generator: Generator, pictures: Sequence[Tensor], about: dict[str, Any], palette: Palette | None = None
+) -> dict[str, Any]:
+    """Return the table that the page's scripts read. about: that of the exported file; palette: of label maps."""
     inputs = {name: list(value.shape[1:]) for name, value in generator.inputs.items()}
     facts = {"inputs": inputs, "classes": about["classes"], "sizes": about["sizes"]}
+    if palette:
+        return facts | {"ids": palette[0], "colours": palette[1], "kind": "label map"}
     if "image" in inputs:
         found = colours(pictures)
         return facts | {"colours": found, "kind": kind(found, pictures)}

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from data.colorization import Colorization
-from data.published.semantic import sees_only_pictures
-from inference.export.generator_search import NUMBER, Generator, find_sampler, find_translator
+from data.published.semantic import file_ids, sees_only_pictures
+from inference.export.generator_search import NUMBER, Generator, find_of_label_maps, find_sampler, find_translator
+from inference.export.label_maps import OfLabelMaps, generated_labels
+from inference.export.plain_network import without_noise_input
 from inference.found_images import FAMILIES, find_images
 from inference.network_flags import read_network_flags
 from inference.run_spec import run_spec
@@ -62,6 +64,8 @@ class LoadedRun:
             trained = self.o.saved["direction"]
             why = f"is {self.o.direction}, but this run was trained {trained} and has no other generator"
             raise OptionError("option", "--direction", why, "omit --direction")
+        if not sees_only_pictures(self.o):
+            return find_of_label_maps(self.model, self._label_batch(), self.o, wanted)
         return find_translator(self.model, self._batch(), "B" if self.is_turned else "A", wanted)
 
     def _batch(self) -> dict[str, Any]:
@@ -74,6 +78,15 @@ class LoadedRun:
             batch["label"] = torch.arange(NUMBER) % len(self.spec.classes)
         return batch | self.values | {f"path_{side}": ["image"] * NUMBER for side in "AB"}
 
+    def _label_batch(self) -> dict[str, Any]:
+        """Return NUMBER equal label maps with ids as in files, objects and photographs."""
+        first, rng = self.pictures[0], torch.Generator().manual_seed(0)
+        A = torch.stack([first[0] if self.o.label_nc else first] * NUMBER)
+        objects = self.values.get("instance", A if self.o.label_nc else A[:, 0].mul(4).long())
+        height, width = first.shape[-2:]
+        B = torch.stack([smooth_picture(self.spec.output_nc, height, width, rng)] * NUMBER)
+        return {"A": A, "instance": objects, "B": B} | {f"path_{side}": ["image"] * NUMBER for side in "AB"}
+
     def why_no_pixels(self, generator: Generator) -> str:
         """Return why the generator is not a function of plain 8-bit images; "" if it is."""
         o = self.o
@@ -81,25 +94,28 @@ class LoadedRun:
         ours = issubclass(kind, (*FAMILIES.values(), find("dataset", "single"), find("dataset", "labeled")))
         if issubclass(kind, Colorization):
             return "it translates lightness to the colours of CIELAB"
+        if "labels" in generator.inputs:
+            return "it takes ids of classes, no colours"
         if "image" in generator.inputs and (o.inputs or not ours):
             return "its images are made of several files, or by a data set of a plug-in"
-        if not (option_range(o.range_A).is_uint8 and option_range(o.range_B).is_uint8):
+        if not option_range(o.range_A).is_uint8:
             return "its values are not those of 8-bit images (--range)"
-        if not generator.shown:
-            return "the model shows something else than the network's output"
-        return ""
+        return self.why_no_picture(generator)
+
+    def why_no_picture(self, generator: Generator) -> str:
+        """Return why the generator's output is no 8-bit image; "" if it is one."""
+        if not option_range(self.o.range_B).is_uint8:
+            return "its values are not those of 8-bit images (--range)"
+        return "" if generator.shown else "the model shows something else than the network's output"
 
 
 def load_run(argv: list[str], images: str = "", number: int = MAX_PICTURES) -> LoadedRun:
     """Return the run that flags of test.py name; images: a folder or file to try the generator with.
 
-    number: of the images, at most. Raises CheckpointError, OptionError and DataError as test.py does, and OptionError
-    for label maps; without --images, a run whose data are not there is tried with generated images.
+    number: of the images, at most. Raises CheckpointError, OptionError and DataError as test.py does; without --images,
+    a run whose data are not there is tried with generated images.
     """
     o = parse([*argv, "--gpu_ids", "-1", *(["--dataroot", images] if images else [])], "test")
-    if not sees_only_pictures(o):
-        why = "its networks see classes and edges of objects, which an exported file does not make of label maps"
-        raise OptionError("model", o.model, why, "translate with test.py")
     folder, which = Path(o.checkpoints_dir) / o.name, weight_files.file_prefix(o.epoch, o.load_iter)
     model, spec = build_model(o, folder, which)
     networks = {name: net for name, net in model.networks().items() if name in model.averaged} or model.networks()
@@ -144,7 +160,9 @@ def find_samples(
         with fork_rng(0):
             samples = [found.dataset[index % len(found.dataset)] for index in range(number)]
         pictures = [torch.as_tensor(np.asarray(sample["A"])).float() for sample in samples]
-        if any(picture.shape[0] != channels for picture in pictures):
+        if is_of_labels(o):
+            pictures = [file_ids(picture, o) for picture in pictures]
+        elif any(picture.shape[0] != channels for picture in pictures):
             raise OptionError("images", found.o.dataroot, f"do not have {channels} channels", "give others")
         values = {key: value for key, value in found.dataset.collate(samples[:1] * NUMBER).items() if key not in "AB"}
         values = {key: value for key, value in values.items() if isinstance(value, Tensor)}
@@ -153,7 +171,15 @@ def find_samples(
         if images:
             raise
     rng = torch.Generator().manual_seed(0)
+    if is_of_labels(o):
+        maps = [generated_labels(o, 256, 256, rng) for _ in range(MAX_PICTURES)]
+        return FoundSamples(maps, "generated label maps", {})
     return FoundSamples([smooth_picture(channels, 256, 256, rng) for _ in range(MAX_PICTURES)], "generated images", {})
+
+
+def is_of_labels(o: Any) -> bool:
+    """Whether a run's inputs are label maps."""
+    return not sees_only_pictures(o) and bool(o.label_nc)
 
 
 def smooth_picture(channels: int, height: int, width: int, rng: torch.Generator) -> Tensor:
@@ -167,7 +193,8 @@ def smooth_picture(channels: int, height: int, width: int, rng: torch.Generator)
 def network_from_file(path: Path, plugins: Sequence[str] = ()) -> nn.Module:
     """Return the network of a .safetensors file that GANvas wrote, built from its metadata, with its weights.
 
-    plugins: files of plug-ins that define it. Raises CheckpointError for a file of other programs.
+    It takes what other exports take: noise, and ids of label maps. plugins: files of plug-ins that define it. Raises
+    CheckpointError for a file of other programs.
     """
     about = read_architecture(path)
     name = about.get("network")
@@ -182,4 +209,5 @@ def network_from_file(path: Path, plugins: Sequence[str] = ()) -> nn.Module:
         model, _ = build_model(o, folder, "latest")
         net = model.networks()[name]
         weight_files.load_into_network(net, weight_files.load_weights(path), path)
-    return net.eval().requires_grad_(False)
+    net, _ = without_noise_input(net.eval().requires_grad_(False))
+    return net if sees_only_pictures(o) else OfLabelMaps(net, o)

@@ -376,3 +376,14 @@ def test_a_signal_while_an_object_is_deleted_leaves_no_trace(name):
     assert (done.returncode, done.stdout) == (0, f"{int(getattr(signal, name))}\n")
     assert name not in done.stderr and "KeyboardInterrupt" not in done.stderr and "Stopped" not in done.stderr
     assert "other errors are told" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize("saves", ["", "earlier saves are unchanged"])
+def test_only_a_command_that_saves_speaks_of_saves(number, name, saves, capsys):
+    def main(argv, report):
+        report.safe_text = saves
+        signal.raise_signal(number)
+
+    assert run_command(main, []) == 128 + number
+    assert capsys.readouterr().err == f"stopped by {name}{saves and '; ' + saves}\n"

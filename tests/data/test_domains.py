@@ -181,7 +181,7 @@ def test_steps_become_epochs(faces):
 def test_folders_of_phases_are_no_domains(tmp_path):
     for name in ("train_img", "train_label", "test_img"):
         picture(tmp_path / "faces" / name / "1.png")
-    with pytest.raises(DataError, match=r"holds folders of phases, test_img, train_img, train_label, not of domains"):
+    with pytest.raises(DataError, match=r"test_img, train_img, train_label are folders of phases or sides"):
         data(attr_path="", saved={})
 
 
@@ -192,3 +192,14 @@ def test_a_test_without_images_says_which_it_translates(tmp_path):
     assert len(found) == 2 and any(
         "there are no images of test: these are all images of faces" in n for n in found.notes
     )
+
+
+@pytest.mark.parametrize("spoil", ["image", "row"])
+def test_a_list_of_attributes_says_whose_data_it_is(faces, spoil):
+    if spoil == "image":
+        (faces / "7.png").unlink()
+    else:
+        (faces.parent / "list.txt").write_text("30\nMale Young Black_Hair\n0.png 1 1 1\n")
+    with pytest.raises(DataError) as caught:
+        data()
+    assert "--model" not in str(caught.value) and ("7.png" if spoil == "image" else "rows of 1") in str(caught.value)

@@ -403,3 +403,14 @@ def test_a_data_set_named_by_its_flag_without_what_is_needed(model, mode, lackin
     ended = command("train", "--model", model, "--dataset_mode", mode, "--dataroot", "data", *SMALL)
     assert ended.code == 2 and "bug" not in ended.err and lacking in ended.last
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_trials_of_other_models_print_nothing(tmp_path, capsys):
+    for number in range(3):
+        picture(number, 32, 32).save(tmp_path / f"{number}.png")
+    (tmp_path / "pairs.csv").write_text("a,b\n0.png,1.png\n1.png,8.png\n2.png,9.png\n")
+    o = parse(["--model", "pix2pix", "--dataroot", str(tmp_path / "pairs.csv")], "train")
+    with pytest.raises(DataError, match=r"8\.png"):
+        find("dataset", "aligned")(o)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(set(lines)) > 1

@@ -8,7 +8,7 @@ from PIL import Image
 from data.published.semantic import semantic_channels, semantic_input
 from registry.lookup import find
 from tests.support.runs import options
-from util.errors import DataError, OptionError
+from util.errors import DataError, OptionError, UserError
 
 NAMES = ("a_10", "a_9", "b_2")
 
@@ -87,3 +87,67 @@ def test_pictures_are_no_label_maps(city):
     o = options("--model", "pix2pixhd", "--no_vgg_loss", "--dataset_mode", "aligned")
     with pytest.raises(OptionError, match="aligned gives pictures and no label maps"):
         semantic_channels(o, find("dataset", "aligned")(o).spec())
+
+
+@pytest.mark.parametrize(("classes", "said"), [(8, True), (7, False), (35, True)])
+def test_classes_that_no_map_holds_are_told(city, classes, said):
+    data = dataset(city, "--label_nc", str(classes), "--no_instance")
+    data.spec()
+    notes = [note for note in data.notes if "useless channels" in note]
+    assert len(notes) == said
+    assert not said or f"--label_nc is {classes}, and 3 label maps looked at hold no class above 3" in notes[0]
+
+
+@pytest.mark.parametrize(("picture", "why"), [
+    (np.repeat(np.arange(8, dtype=np.uint8), 24).reshape(8, 8, 3), "of 8 colours.*Colours instead of ids"),
+    (np.arange(32 * 32 * 3).reshape(32, 32, 3).astype(np.uint8) * 7, "of 256 colours"),
+    (np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8), "like a photograph, of 1,600 colours"),
+])  # fmt: skip
+def test_colours_in_place_of_ids_are_told_how_to_become_ids(city, picture, why):
+    Image.fromarray(picture).save(city / "train_label/a_10_ids.png")
+    with pytest.raises(DataError, match=f"{why}.*--label_nc 0, train_A, train_B"):
+        dataset(city, "--label_nc", "4")[0]
+
+
+@pytest.mark.parametrize("place", ["train_label", "train_label/a_9_ids.png", "none"])
+def test_what_lacks_instance_maps_or_is_not_there_is_named(city, place):
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--dataroot", str(city / place), "--label_nc", "4")
+    o.isTrain, o.phase, o.saved = False, "" if place != "none" else "test", {"dataroot": str(city)}
+    with pytest.raises(DataError) as caught:
+        find("dataset", "semantic")(o)
+    _, name, why, remedy = caught.value.args
+    assert str(name) == str(city / place) and "--label_nc 0" not in remedy
+    if place == "none":
+        assert why == "there is no such folder"
+    else:
+        assert "trained with instance maps" in why and f"--dataroot {city} --phase train" in remedy
+
+
+@pytest.mark.parametrize(("model", "flags"), [
+    ("pix2pix", ["--split", "0.8"]), ("cycle_gan", ["--split", "0.8"]), ("gan", ["--split", "0.8"]),
+    ("cgan", []), ("stargan", []), ("colorization", ["--split", "0.8"]),
+])  # fmt: skip
+def test_other_models_do_not_take_these_folders_as_one_list(city, model, flags):
+    o = options("--model", model, "--dataroot", str(city), *flags)
+    with pytest.raises(DataError, match="use --model pix2pixhd or --model spade"):
+        find("dataset", o.dataset_mode)(o)
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    ("--layout custom --label_dir train_label", "option '--image_dir': names no folder, .*; name it$"),
+    ("--layout ade20k", "put them there, as ade20k is published, or use --layout folders for train_label$"),
+    ("--layout cityscapes", "gtFine/train': holds no images: .*, or use --layout folders for train_label$"),
+    ("--layout folders --phase val", "val_label': holds no images: .* or use --label_nc 0 for pictures in folders _A"),
+])  # fmt: skip
+def test_a_layout_without_its_files_is_told_what_to_do(city, flags, said):
+    with pytest.raises(UserError, match=said):
+        dataset(city, "--label_nc", "4", "--no_instance", *flags.split())
+
+
+@pytest.mark.parametrize("given", [set(), {"label_dir"}])
+def test_a_test_of_the_folders_of_training_is_told(city, given):
+    flags = ["--layout", "custom", "--label_dir", "train_label", "--image_dir", "train_img", "--no_instance"]
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--label_nc", "4", *flags)
+    o.isTrain, o.saved, o.given = False, {"label_dir": "train_label"}, given
+    found = find("dataset", "semantic")(o)
+    assert any("the run was trained on these images" in note for note in found.notes) == (not given)

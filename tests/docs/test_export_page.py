@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.support.images import picture
 from tests.support.runs import ROOT
 
 PAGE = (ROOT / "docs" / "export.md").read_text()
-WITH_PIXELS, WITHOUT = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+WITH_PIXELS, WITHOUT, OF_LABELS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.extras
@@ -41,6 +42,17 @@ def test_the_example_runs_through_onnx_runtime(tmp_path, monkeypatch):
     assert np.abs(again.astype(int) - made).max() <= 1
 
 
+def test_the_example_of_label_maps_gives_each_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save("label.png")
+    inputs = [SimpleNamespace(name=name) for name in ("labels", "instances", "z")]
+    session = SimpleNamespace(get_inputs=lambda: inputs, run=lambda _, given: (given,))
+    given = example(OF_LABELS, np=np, Image=Image, session=session)["y"]
+    assert {name: (value.shape, value.dtype.name) for name, value in given.items()} == {
+        "labels": ((1, 8, 8), "int64"), "instances": ((1, 8, 8), "int64"), "z": ((1, 256), "float32"),
+    }  # fmt: skip
+
+
 def example(text, **names):
     """Run an example of the page in the current folder; return its names."""
     Path("example.py").write_text(text)
@@ -50,7 +62,8 @@ def example(text, **names):
 def test_flags_and_formats_of_the_page_exist():
     flags = {flag for action in make_parser()._actions for flag in action.option_strings}
     elsewhere = {"--range", "--noise_nc", "--ema", "--init_from", "--export_format", "--dataroot", "--plugin", "--ngf",
-                 "--page", "--label_nc"}  # fmt: skip
+                 "--page", "--label_nc", "--no_instance", "--use_vae", "--z_dim", "--instance_feat",
+                 "--label_feat"}  # fmt: skip
     assert set(re.findall(r"--[a-z_]+", PAGE)) - flags - elsewhere == set()
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == {*FORMATS, WEB}
 

@@ -429,3 +429,13 @@ def test_hostile_keys_leave_the_error_one_printable_line(tmp_path):
                 torch.nn.Identity(), weight_files.load_weights(tmp_path / "x.pth"), tmp_path / "x.pth"
             )
         assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+@pytest.mark.fault(54)
+def test_weights_of_another_network_in_a_run_are_told(run, command):
+    """Another run's weights are copied into a run: the error says that they are not what options.json describes."""
+    folder, _ = run
+    torch.save(build(ngf=6).state_dict(), folder / "latest_net_G.pth")
+    ended = command("test", "--name", "run", *CPU)
+    assert ended.code == 4 and "it was made with" in ended.last
+    assert "another network than the run's options.json describes: put the run's own file back" in ended.last

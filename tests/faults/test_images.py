@@ -533,3 +533,14 @@ def test_pictures_in_many_nested_folders_are_found(full, tmp_path):
     assert len(found) == (10_001 if full else 1_001)
     assert os.path.isfile(found[0]) and list(found) == sorted(found)
     subprocess.run(["rm", "-r", tmp_path / "deep"], check=True)  # Python's own way fails at such a depth
+
+
+@pytest.mark.fault(33)
+def test_a_test_names_all_images_that_it_cannot_read(forty_pairs, command):
+    """A truncated image and a text that is named .png: test.py ends with both in one message."""
+    assert command("train", *FORTY, "--max_dataset_size", 2).code == 0
+    cut(forty_pairs / "07.png")
+    (forty_pairs / "30.png").write_text("not an image")
+    ended = command("test", "--name", "run", "--phase", "train")
+    assert ended.code == 3 and "07.png': cannot be read" in ended.last and "(and 1 more below data)" in ended.last
+    assert "30.png: cannot be read" in ended.err and ended.err.count("07.png") == 2

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 import ganvas
 from inference.model_state import states_equal
+from tests.support.data_folders import save_label_maps
 from tests.support.images import picture
 from tests.support.runs import SMALL
 from tests.support.small_models import own_networks
@@ -197,6 +198,27 @@ def test_a_run_of_16_bits_gives_16_bits(trained, files, tmp_path):
     result = load(trained, "deep")(np.asarray(image))
     assert result.dtype == expected.dtype == np.uint16 and same(result, expected)
     assert same(load(trained, "deep")(image), expected)
+
+
+@pytest.mark.parametrize("flags", [["--no_instance"], [], ["--instance_feat", "--n_downsample_E", 1]])
+def test_label_maps_are_given_with_what_the_run_was_trained_with(flags, tmp_path):
+    save_label_maps(tmp_path / "city")
+    own = ["--model", "pix2pixhd", "--label_nc", 2, "--no_vgg_loss", "--n_blocks_global", 1, "--netG", "global"]
+    ended = run_in(tmp_path, "train", *TINY, *own, *flags, "--dataroot", "city", "--name", "maps", "--num_D", 1)
+    assert ended.code == 0, ended.err
+    run_in(tmp_path, "test", "--name", "maps", "--gpu_ids", "-1", "--num_test", 1)
+    g, city = ganvas.load(tmp_path / "checkpoints/maps", device="cpu"), tmp_path / "city"
+    given = {"labels": city / "test_label/0.png", "instances": city / "test_inst/0.png"}
+    made = g(given | {"photograph": city / "test_img/0.png"})
+    (file,) = tmp_path.glob("results/maps/*/images/0_fake_B.png")
+    assert np.array_equal(made, Image.open(file))
+    arrays = {name: np.asarray(Image.open(path)) for name, path in given.items()}
+    if "--no_instance" in flags:
+        assert np.array_equal(g(arrays["labels"]), made)
+        return
+    with pytest.raises(ganvas.UserError, match="encodes photographs" if flags else "is one label map, and the run was"):
+        g(arrays) if flags else g(given["labels"])
+    assert flags or np.array_equal(g(arrays), made)
 
 
 def test_a_run_of_several_inputs_takes_a_dictionary(trained, files, tmp_path):

@@ -128,6 +128,17 @@ def test_results_that_do_not_differ_are_shown_once_with_a_note(capsys, draw):
     assert note.startswith("note: the 3 results of an image do not differ")
 
 
+@pytest.mark.parametrize(("flags", "dropout", "end"), [
+    ({}, False, "draws no random numbers"), ({}, True, "(with --no_eval, dropout does)"),
+    ({"use_vae": False}, False, "(a run of --use_vae does)"),
+])  # fmt: skip
+def test_the_note_names_what_would_draw(capsys, flags, dropout, end):
+    model = Model(torch.zeros)
+    model.part = torch.nn.Dropout() if dropout else torch.nn.Identity()
+    run([1], model.eval(), **flags)
+    assert capsys.readouterr().out.rstrip().endswith(end)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A folder with the runs noisy and deaf."""

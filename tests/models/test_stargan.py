@@ -82,3 +82,23 @@ def test_weights_of_the_authors_are_tested_as_they_are(command, tmp_path):
         shown = np.array(Image.open(next(tmp_path.glob(f"results/models/*/images/p_fake_{number}.png"))))
         expected = (net(x, domain[None])[0].permute(1, 2, 0).detach().numpy() + 1) * 127.5
         assert np.abs(shown - expected).max() < 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_memory_of_the_way_back_is_not_held_in_ds_step(accumulate):
+    """D's loss sees no graph of the way back, which is shown all the same; no gradients outlive their step."""
+    held = []
+
+    def prepare(run):
+        loss = run.model.loss_d
+        phase = run.train_state.phases[0]
+
+        def watched(batch, out):
+            held.append("rec" in out and out["rec"].requires_grad)
+            return loss(batch, out)
+
+        object.__setattr__(phase, "loss", watched)  # a Phase is frozen
+
+    run, _, out = trained("stargan", "--n_critic", "1", "--accumulate", accumulate, steps=1, prepare=prepare)
+    assert held == [False] * accumulate and out["rec"].shape == out["real"].shape
+    assert all(p.grad is None for p in run.model.parameters())

@@ -2,10 +2,12 @@
 
 import csv
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from options import store
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
 from options.parse import parse
 from tests.support.runs import ROOT
@@ -112,3 +114,25 @@ def test_an_aspect_ratio_is_that_of_the_crop(words, size):
     assert str(parse(["--model", "spade", *words.split()], "train").crop_size) == size
     with pytest.raises(OptionError, match="not a flag of pix2pix"):
         parse(["--model", "pix2pix", "--aspect_ratio", "2"], "train")
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (["--no_instance"], "--no_instance': is given, but the run was trained without it"),
+    (["--use_vae"], "--use_vae': is given, but the run was trained without it"),
+    (["--label_nc", "7"], "--label_nc': is 7, but the run was trained with 6"),
+    (["--label_nc", "6"], ""), (["--lambda_feat", "3"], ""),
+])  # fmt: skip
+def test_a_flag_that_contradicts_the_runs_networks_is_named(given, said, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    trained = parse(["--model", "spade", "--label_nc", "6", "--dataroot", "x", "--name", "run"], "train")
+    store.save(trained, folder, "train")
+    argv = ["--name", "run", "--checkpoints_dir", str(tmp_path), *given]
+    with pytest.raises(OptionError, match=said) if said else nullcontext():
+        parse(argv, "test")
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], True), (["--use_vae"], False)])
+def test_the_size_that_shapes_a_generator_with_a_z_has_an_effect(flags, said, capsys):
+    parse(["--model", "spade", "--preprocess", "resize", "--load_size", "64", "--crop_size", "64", *flags], "train")
+    assert ("note: --crop_size has no effect" in capsys.readouterr().out) == said

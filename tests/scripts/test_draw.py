@@ -64,7 +64,7 @@ def test_a_page_is_served_without_any_package_until_ctrl_c(page):
                 get(f"{address}/{outside}")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130 and process.stdout.read() == ""
-        assert process.stderr.read().startswith("stopped by Ctrl-C")
+        assert process.stderr.read() == "stopped by Ctrl-C\n"
 
 
 def test_what_is_wrong_is_one_line(page, tmp_path, capsys):

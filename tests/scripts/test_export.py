@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from cli.main import run_command
+from data.labels import read_labels
 from scripts import export
 from serialization.safetensors_file import read_architecture
+from tests.support.data_folders import save_label_maps
 from tests.support.runs import SMALL, Ended
 from tests.support.training_runs import run_in
 
@@ -38,6 +40,8 @@ class Pair(BaseModel):
         return {"G": (out["fake_B"] - batch["B"]).abs().mean()}
 '''
 TINY = [*SMALL, "--dataroot", "demo", "--max_dataset_size", 2, "--n_epochs", 1, "--n_epochs_decay", 0]
+MAPS = ("label", "inst")
+LABELS = ["--model", "pix2pixhd", "--dataroot", "city", "--label_nc", 2, "--no_vgg_loss"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +49,12 @@ def trained(tmp_path_factory):
     """A folder with runs: cyc, and pair of a plug-in."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "pair.py").write_text(PLUGIN)
+    save_label_maps(folder / "city")
     for name, flags in {
         "cyc": ["--model", "cycle_gan", "--netG", "resnet_4blocks"],
         "pair": ["--model", "pair", "--plugin", folder / "pair.py"],
-        "labels": ["--model", "pix2pixhd", "--label_nc", 2, "--no_vgg_loss", "--num_D", 1, "--n_blocks_global", 1],
+        "labels": [*LABELS, "--num_D", 1, "--n_blocks_global", 1, "--preprocess", "none"],
+        "features": [*LABELS, "--num_D", 1, "--n_blocks_global", 1, "--label_feat", "--n_downsample_E", 1],
         "z": ["--model", "gan", "--netG", "dcgan", "--latent_dim", 6],
     }.items():
         run_in(folder, "train", *TINY, *flags, "--name", name)
@@ -81,6 +87,19 @@ def test_pixels_equal_test_py(exported, trained):
     assert np.abs(net(torch.from_numpy(real.copy())).numpy().astype(int) - fake).max() <= 1
 
 
+def test_a_file_of_label_maps_gives_what_test_py_gives(exported, trained):
+    ended = exported("--name", "labels", "--format", "torchscript")
+    assert ended.code == 0 and "labels, instances -> picture" in ended.out, ended.err
+    net = torch.jit.load(trained / "results/labels/export/latest_net_G.pt")
+    run_in(trained, "test", "--name", "labels", "--num_test", 1, "--gpu_ids", "-1")
+    ids = [torch.from_numpy(read_labels(trained / f"city/test_{kind}/0.png"))[None] for kind in MAPS]
+    made = ((net(*ids).clamp(-1, 1) + 1) * 127.5).round()[0].permute(1, 2, 0).detach().numpy()
+    (fake,) = trained.glob("results/labels/*/images/*fake_B.png")
+    assert np.abs(made - np.asarray(Image.open(fake))).max() <= 1
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        net(ids[0] + 2, ids[1])
+
+
 def test_the_file_names_its_inputs_and_no_paths(exported, trained):
     ended = exported("--name", "z", "--format", "torch_export")
     assert ended.code == 0 and "verified in a fresh process on noise" in ended.out, ended.err
@@ -102,7 +121,8 @@ def test_safetensors_are_rebuilt_from_their_metadata(exported, trained):
     (["--name", "pair", "--format", "safetensors"], "holds one network, and several make this model's images"),
     (["--name", "pair", "--direction", "BtoA"], "this run was trained AtoB and has no other generator"),
     (["--name", "z", "--images", "demo/testA"], "makes images from noise"),
-    (["--name", "labels"], "see classes and edges of objects"),
+    (["--name", "features"], "sees more than label maps"),
+    (["--name", "labels", "--pixels"], "it takes ids of classes, no colours"),
     (["--name", "cyc", "--images", "none/here"], "none/here"),
     (["--name", "cyc", "--output", "G.onnx"], "name it G.pt2"),
     (["--name", "cyc", "--network", "G_C"], "there is no 'G_C'"),

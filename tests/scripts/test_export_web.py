@@ -4,18 +4,22 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cli.main import run_command
+from inference.export.run_loading import load_run
 from inference.export.web_runtime import FILES, PACKAGE
 from scripts import export
 from tests.support.browser.generator_pages import after_translation, opened, pixels
+from tests.support.data_folders import save_label_maps
 from tests.support.images import picture
 from tests.support.runs import SMALL, Ended
 from tests.support.training_runs import run_in
 from util.cache_dir import cache_folder
 
 TINY = [*SMALL, "--dataroot", "demo", "--max_dataset_size", 2, "--n_epochs", 1, "--n_epochs_decay", 0]
+LABELS = ["--model", "pix2pixhd", "--dataroot", "city", "--label_nc", 2, "--no_vgg_loss"]
 READY = all(map(find_spec, ("onnx", "onnxscript", "onnxruntime")))
 CACHED = all((cache_folder() / "npm" / PACKAGE / file.rpartition("/")[2]).is_file() for file in FILES)
 needs_extras = [pytest.mark.extras, pytest.mark.skipif(not (READY and CACHED), reason="not installed: make extras")]
@@ -25,9 +29,11 @@ needs_extras = [pytest.mark.extras, pytest.mark.skipif(not (READY and CACHED), r
 def trained(tmp_path_factory):
     """A folder with runs: net, which translates, and z, which draws from noise."""
     folder = tmp_path_factory.mktemp("runs")
+    save_label_maps(folder / "city")
     for name, flags in {
         "net": ["--model", "cycle_gan", "--netG", "resnet_4blocks"],
         "z": ["--model", "gan", "--netG", "dcgan", "--latent_dim", 6],
+        "labels": [*LABELS, "--n_blocks_global", 1, "--num_D", 1],
     }.items():
         run_in(folder, "train", *TINY, *flags, "--name", name)
     return folder
@@ -76,6 +82,26 @@ class TestWithExtras:
             made = pixels(page, ".stage > canvas").astype(int)
             assert page.get_by_text("drawn by a test").is_visible() and page.get_by_text("ms on CPU").is_visible()
         assert np.abs(made - np.asarray(Image.open(fake).convert("RGB"))).max() <= 2
+
+    def test_a_label_map_is_drawn_in_the_colours_of_classes(self, exported, trained, browser):
+        ended = exported("--name", "labels", "--output", "labels")
+        assert ended.code == 0 and "there an object ends where its class ends" in ended.out, ended.err
+        given = trained / "city/test_label/0.png"
+        picture(1, 40, 32).save(trained / "city/photo.png")
+        with opened(browser, trained / "labels") as page:
+            size = pixels(page, "canvas.easel").shape[1::-1]
+            after_translation(page, lambda: page.set_input_files("input[type=file]", given))
+            made, drawn = (pixels(page, selector).astype(int) for selector in (".stage > canvas", "canvas.easel"))
+            page.set_input_files("input[type=file]", trained / "city/photo.png")
+            page.get_by_text("is no label map").wait_for()
+            assert page.get_by_title("Class 1").count() + page.get_by_title("Class 0").count() == 1
+        ids = np.asarray(Image.open(given).resize(size, Image.Resampling.NEAREST)).astype(np.int64)
+        assert {tuple(colour) for colour in np.unique(drawn.reshape(-1, 3), axis=0)} <= {(0, 0, 0), (128, 0, 0)}
+        assert np.array_equal(drawn[:, :, 0] // 128, ids)
+        run = load_run(["--name", "labels"])
+        ids = torch.from_numpy(ids)[None]
+        wanted = (run.generator().net(ids, ids).clamp(-1, 1) + 1) * 127.5
+        assert np.abs(made - wanted[0].permute(1, 2, 0).round().numpy()).max() <= 2
 
     def test_noise_gives_pictures_of_every_class(self, exported, trained, browser):
         ended = exported("--name", "z", "--output", "sampler")

@@ -3,10 +3,12 @@
 import io
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data.listing.files import list_files
 from data.loading.loader import Loader
@@ -119,3 +121,16 @@ def pairs(*numbers, label=None):
     """Return the members of samples of WebDataset: key.A.png, key.B.png and, with a label, key.cls."""
     members = [(f"{n:03d}.{side}.png", png(n + (500 if side == "B" else 0))) for n in numbers for side in "AB"]
     return members + [(f"{n:03d}.cls", label(n).encode()) for n in numbers if label]
+
+
+def save_label_maps(folder: Path, classes: int = 2, size: tuple[int, int] = (40, 32), number: int = 2) -> Path:
+    """Write `number` images of each kind and phase, of width and height `size`; return the folder."""
+    rng = np.random.default_rng(0)
+    for phase in ("train", "test"):
+        for index in range(number):
+            ids = np.kron(rng.integers(0, classes, (4, 4)), np.ones((size[1] // 4, size[0] // 4))).astype(np.uint8)
+            objects = ids.astype(np.uint16) * 1000
+            for kind, pixels in {"label": ids, "inst": objects, "img": np.stack([ids * 60] * 3, -1)}.items():
+                (folder / f"{phase}_{kind}").mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / f"{phase}_{kind}" / f"{index}.png")
+    return folder

@@ -6,7 +6,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const status = document.getElementById("status");
   const say = (text) => { status.textContent = text; };
   const engine = makeEngine();
-  const build = facts.inputs.image ? translatePage : samplePage;
+  const build = facts.inputs.image || facts.inputs.labels ? translatePage : samplePage;
   let ready = false;
   let pending = 0;
 

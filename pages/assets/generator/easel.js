@@ -12,7 +12,7 @@ const NEAR = 96; // largest difference of a channel within an area that is fille
 function makeEasel(width, height, colours, isLabelMap, changed) {
   const canvas = make("canvas", { width, height, class: "easel", tabindex: 0, role: "img", "aria-label": "Your drawing" });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  const state = { tool: "pencil", colour: colours[1], size: isLabelMap ? 7 : 2 };
+  const state = { tool: "pencil", colour: colours[1] ?? colours[0], size: isLabelMap ? 7 : 2 };
   const [undone, done] = [[], []];
   let last = null;
   let finger = null; // the pointer that draws

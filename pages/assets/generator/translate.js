@@ -13,7 +13,7 @@ function easelColours(facts) {
 }
 
 /** Return the noises that a generator takes beside an image of this size. */
-function noisesFor({ image: _, ...noises }, seed, height, width) {
+function noisesFor({ image: _, labels: __, instances: ___, ...noises }, seed, height, width) {
   return Object.fromEntries(Object.entries(noises).map(([name, shape]) => {
     const dims = shape.length === 3 ? [1, shape[0], height, width] : [1, ...shape];
     return [name, { type: "float32", data: normalNumbers(seed, dims.reduce((a, b) => a * b)), dims }];
@@ -22,7 +22,7 @@ function noisesFor({ image: _, ...noises }, seed, height, width) {
 
 /** Build the page in `place`. */
 function translatePage(place, facts, engine, say) {
-  const [channels] = facts.inputs.image;
+  const classes = facts.inputs.labels ? makeClasses(facts.ids, facts.colours) : null; // of a label map
   const { width, height } = facts;
   const isFree = facts.sizes === "any";
   let source = null; // the picture that was given, in its own size
@@ -42,9 +42,8 @@ function translatePage(place, facts, engine, say) {
 
   async function update() {
     const pixels = easel.pixels();
-    const inputs = { image: toTensor(pixels, channels), ...noisesFor(facts.inputs, seed, pixels.height, pixels.width) };
     try {
-      const answer = await engine.run(inputs);
+      const answer = await engine.run(inputsOf(pixels));
       if (!answer) return;
       const image = toImage(answer.value);
       showImage(result, image);
@@ -56,12 +55,18 @@ function translatePage(place, facts, engine, say) {
     }
   }
 
+  function inputsOf(pixels) {
+    const given = classes ? classes.inputs(pixels) : { image: toTensor(pixels, facts.inputs.image[0]) };
+    return { ...given, ...noisesFor(facts.inputs, seed, pixels.height, pixels.width) };
+  }
+
   function scaled(pixels) {
+    const resized = classes ? resizeNearest : resize;
     if (size.value === "own") {
       const shrink = Math.min(1, MAX_OWN_SIDE / Math.max(pixels.width, pixels.height));
-      return shrink === 1 ? pixels : resize(pixels, Math.round(pixels.width * shrink), Math.round(pixels.height * shrink));
+      return shrink === 1 ? pixels : resized(pixels, Math.round(pixels.width * shrink), Math.round(pixels.height * shrink));
     }
-    return pixels.width === width && pixels.height === height ? pixels : resize(pixels, width, height);
+    return pixels.width === width && pixels.height === height ? pixels : resized(pixels, width, height);
   }
 
   function give(pixels) {
@@ -73,7 +78,10 @@ function translatePage(place, facts, engine, say) {
     stopCamera();
     try {
       const bitmap = await createImageBitmap(file);
-      give(pixelsOf(bitmap, bitmap.width, bitmap.height));
+      const pixels = pixelsOf(bitmap, bitmap.width, bitmap.height);
+      const given = classes ? classes.read(pixels) : pixels;
+      if (given) give(given);
+      else say(`${file.name || "This"} is no label map: its pixels are neither ids nor colours of the classes`);
     } catch {
       say(`${file.name || "This"} is no picture that this browser can read`);
     }
@@ -117,10 +125,11 @@ function translatePage(place, facts, engine, say) {
   const cameraButton = makeButton("Camera", () => (camera ? stopCamera() : startCamera()));
   size.addEventListener("change", () => { if (source) easel.show(scaled(source)); });
 
-  const tools = makeTools(easel, colours, () => { stopCamera(); source = null; });
-  const given = make("div", { class: "tools" }, makeButton("Open a picture", () => picker.click()), cameraButton, picker);
+  const tools = makeTools(easel, colours, classes?.name, () => { stopCamera(); source = null; });
+  const given = make("div", { class: "tools" }, makeButton(classes ? "Open a label map" : "Open a picture", () => picker.click()), picker);
+  if (!classes) given.append(cameraButton);
   if (isFree) given.append(size);
-  if (Object.keys(facts.inputs).length > 1) given.append(makeButton("Another result", () => { seed += 1; update(); }));
+  if (Object.keys(noisesFor(facts.inputs, 1, height, width)).length) given.append(makeButton("Another result", () => { seed += 1; update(); }));
   const made = make("div", { class: "tools" }, makeButton("Save the result", () => savePng(result, "picture.png")),
     makeButton("Save the drawing", () => savePng(easel.canvas, "drawing.png")), compare.button);
   place.append(
@@ -134,17 +143,21 @@ function translatePage(place, facts, engine, say) {
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => { if (event.clipboardData.files[0]) open(event.clipboardData.files[0]); });
-  return { first: () => ({ image: toTensor(easel.pixels(), channels), ...noisesFor(facts.inputs, 1, height, width) }), update };
+  return { first: () => inputsOf(easel.pixels()), update };
 }
 
-/** Return the tools of an easel: what draws, how thick, and in which colour; cleared() is called before it is cleared. */
-function makeTools(easel, colours, cleared) {
+/** Return the tools of an easel: what draws, how thick, and in which colour; cleared() is called before it is cleared.
+ * nameOf(colour): what a colour means, if anything.
+ */
+function makeTools(easel, colours, nameOf, cleared) {
   const { state } = easel;
   const bar = make("div", { class: "tools", role: "toolbar", "aria-label": "Drawing" });
   const kinds = ["pencil", "eraser", "fill"].map((tool) => makeButton(tool[0].toUpperCase() + tool.slice(1), () => choose(tool)));
-  const swatches = colours.slice(1).map((colour, i) => makeButton("", () => pick(colour), {
-    class: "swatch", style: `background: rgb(${colour.join()})`, "aria-label": `Colour ${i + 1}`, title: `Colour ${i + 1}`,
-  }));
+  const swatches = colours.slice(1).map((colour, i) => {
+    const name = nameOf?.(colour) ?? `Colour ${i + 1}`;
+    const style = `background: rgb(${colour.join()})`;
+    return makeButton("", () => pick(colour), { class: "swatch", style, "aria-label": name, title: name });
+  });
   const thickness = make("input", { type: "range", min: 1, max: 40, value: state.size, "aria-label": "Thickness" });
 
   function choose(tool) {
@@ -163,7 +176,7 @@ function makeTools(easel, colours, cleared) {
   const palette = make("div", { class: "tools swatches", role: "toolbar", "aria-label": "Colours" });
   if (swatches.length > 1) palette.append(...swatches);
   choose("pencil");
-  pick(colours[1]);
+  pick(state.colour);
   document.addEventListener("keydown", (event) => {
     if (event.target.closest?.("select, input:not([type=range])") || event.altKey) return;
     const key = event.key.toLowerCase();

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from data.base import Spec
-from inference.export.generator_search import find_sampler, find_translator
+from data.published.semantic import LabelMaps, LabelSpec, class_numbers, file_ids, semantic_input
+from inference.export.generator_search import find_of_label_maps, find_sampler, find_translator
 from inference.sampling import has_sampler
 from models.base import BaseModel
 from registry.now import call_with_now
@@ -83,3 +84,58 @@ def test_random_images_and_wrong_names_are_refused():
     with pytest.raises(OptionError, match="there is no 'F'; choose of E, G, D"):
         find_translator(Model().eval(), batch, wanted="F")
     assert find_translator(Model().eval(), batch, wanted="E").net is not None
+
+
+OF_ADE20K = ["--layout", "ade20k"]
+FLAGS_OF_LABELS = {  # and what a file takes
+    "pix2pixhd": (("--no_vgg_loss", "--preprocess", "none"), ["labels", "instances"]),
+    "spade": ((*own_networks("spade"), "--use_vae", "--z_dim", "4"), ["labels", "z"]),
+}
+
+
+@pytest.mark.parametrize("unknown", [[], ["--contain_dontcare_label"], ["--contain_dontcare_label", *OF_ADE20K]])
+@pytest.mark.parametrize("name", FLAGS_OF_LABELS)
+def test_a_generator_of_label_maps_takes_the_ids_of_files(name, unknown):
+    flags, names = FLAGS_OF_LABELS[name]
+    o = options("--model", name, *TINY, *flags, "--label_nc", "3", *unknown)
+    model = MODELS[name](o, LabelSpec(1, 3, 32, 32, (), label_nc=3)).eval()
+    classes = torch.randint(3 + len(unknown[:1]), (2, 1, 32, 32))
+    batch = {"A": classes.float(), "instance": classes[:, 0] * 7, "B": torch.rand(2, 3, 32, 32), "path_A": ["", ""]}
+    found = find_of_label_maps(model, batch | {"A": file_ids(classes[:, 0], o)}, o)
+    assert list(found.inputs) == names and found.shown
+    z = found.inputs.get("z")
+    wanted = model.G(semantic_input(batch, o), *([] if z is None else [z]))
+    assert torch.equal(found.net(*found.inputs.values()), wanted)
+    assert torch.equal(class_numbers(file_ids(classes, o), o), classes)
+
+
+class Mapped(LabelMaps, BaseModel):
+    """A plug-in's model of label maps: two networks, or one that takes the classes' numbers."""
+
+    averaged = ("E", "G")
+
+    def __init__(self, o, kind):
+        super().__init__()
+        self.o, self.kind = o, kind
+        self.E, self.G, self.table = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1), nn.Embedding(3, 4)
+
+    def forward(self, batch):
+        if self.kind == "numbers":
+            return {"fake_B": self.G(self.table(batch["A"][:, 0].long()).movedim(-1, 1))}
+        style = batch["B"].mean() if self.kind == "photograph" else 0
+        return {"fake_B": self.G(self.E(semantic_input(batch, self.o)) + style)}
+
+
+@pytest.mark.parametrize("kind", ["two networks", "numbers", "photograph"])
+def test_a_plug_in_of_label_maps_is_exported_whole(kind):
+    o = options("--model", "pix2pixhd", "--no_vgg_loss", "--label_nc", "3")
+    model, ids = Mapped(o, kind).eval(), torch.randint(3, (2, 16, 16))
+    batch = {"A": ids, "instance": ids * 5, "B": torch.rand(2, 3, 16, 16), "path_A": ["", ""]}
+    if kind == "photograph":
+        with pytest.raises(OptionError, match="sees more than label maps"):
+            find_of_label_maps(model, batch, o)
+        return
+    found = find_of_label_maps(model, batch, o)
+    assert list(found.inputs) == ["labels", "instances"][: 1 + (kind != "numbers")] and not found.is_network
+    wanted = model(batch | {"A": ids[:, None].float()})["fake_B"]
+    assert torch.equal(found.net(*found.inputs.values()), wanted)

@@ -1,0 +1,43 @@
+"""Name all images of a test that cannot be read, at the first one, as the start-up check of training does."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from data.decoding.decoders import unreadable_reason
+from data.listing.files import is_folder, list_files, open_binary
+from util.errors import DataError, raise_if_any
+
+COMMON = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")  # which Pillow reads whole
+SEARCH_S = 10.0  # seconds, of a test that has failed
+
+
+@contextmanager
+def naming_all_unusable(o: Any) -> Iterator[None]:
+    """Add the other images below --dataroot that cannot be read to the error of a test about one that cannot."""
+    try:
+        yield
+    except DataError as problem:
+        thing, name, why, remedy = problem.args
+        if o.isTrain or thing != "image" or not is_folder(o.dataroot):
+            raise
+        problems = {str(name): str(why)} | _damaged(o.dataroot)
+        raise_if_any("image", sorted(problems.items()), f"below {o.dataroot}", remedy)
+
+
+def _damaged(root: str) -> dict[str, str]:
+    """Return {path: why} of the images below root that Pillow cannot decode, as far as SEARCH_S seconds reach."""
+    found, end = {}, time.monotonic() + SEARCH_S
+    for path in list_files(root):
+        if time.monotonic() > end:
+            break
+        if path.lower().endswith(COMMON):
+            try:
+                with open_binary(path) as file, Image.open(file) as image:
+                    image.load()
+            except Exception as problem:  # Pillow raises many types
+                found[path] = unreadable_reason(path, problem)
+    return found
