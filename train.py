@@ -17,7 +17,6 @@ from networks.runtime.apply import apply_runtime_options
 from options.store import fill_from_dataset
 from registry.attribution import error_context
 from registry.lookup import find
-from training.accumulation import run_forward
 from training.dry_run import estimate_cost
 from training.evaluation.run_evaluation import make_evaluation
 from training.preflight import run_preflight
@@ -96,7 +95,7 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass = run_forward(state.model, batch, state.micro_batches, now)  # one for all phases
+    forward_pass = state.graphs.run_forward(state, batch, now)  # one for all phases
     losses = {}
     for phase in state.due_phases(now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):

@@ -103,5 +103,8 @@ class Train:
         "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions undoes it)")
     compile: str = option("off", "compile the networks with torch.compile", aside=True,
         choices=("auto", "off", "default", "reduce-overhead", "max-autotune"))
+    cuda_graphs: str = option("off",
+        "run steps as CUDA graphs where nothing but the batch changes; auto: only if trials give the same bits",
+        choices=("auto", "on", "off"), aside=True)
     drop_last: bool = option(False, "drop an epoch's last, smaller batch")
     # fmt: on
