@@ -13,11 +13,9 @@ from cli.signals import StopRequest
 from data.loading.loader import Loader
 from displays.group import make_display
 from inference.visuals import first_visuals
-from networks.runtime.apply import apply_runtime_options
 from options.store import fill_from_dataset
 from registry.attribution import error_context
 from registry.lookup import find
-from training.accumulation import run_forward
 from training.dry_run import estimate_cost
 from training.evaluation.run_evaluation import make_evaluation
 from training.preflight import run_preflight
@@ -25,6 +23,7 @@ from training.preview import make_preview
 from training.run import start_run
 from training.run_folder import RunFolder, resume_command
 from training.timer import Timer
+from training.trials.runtime import apply_fastest
 from util.device import select_device, to_device
 from util.errors import Stopped, print_line
 from util.seeding import restores_settings, seed_everything
@@ -47,7 +46,7 @@ def training(o, report=None, signals=True):
     model = find("model", o.model)(o, spec)
     loader = Loader(dataset, o, shuffle=not o.serial_batches, pin=device.type == "cuda")
     run_preflight(train_step, o, model, loader.example_batch(), spec)  # one step of a copy on the meta device
-    apply_runtime_options(model.networks(), o, device)  # CPU kernels, --amp, --compile, ...
+    apply_fastest(train_step, o, model, loader, device)  # CPU kernels, --amp, --compile, ...; auto: by a trial
     if o.dry_run:
         return print_line(*estimate_cost(train_step, o, model, loader, device).splitlines())
     preview, evaluation = make_preview(o, model, loader, spec), make_evaluation(o, model, loader, spec)
@@ -96,7 +95,7 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass = run_forward(state.model, batch, state.micro_batches, now)  # one for all phases
+    forward_pass = state.graphs.run_forward(state, batch, now)  # one for all phases
     losses = {}
     for phase in state.due_phases(now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):

@@ -53,7 +53,7 @@ class ModelWatch:
     def _digest(self) -> bytes | None:
         if self.is_known:
             return b""
-        digest = _Digest()
+        digest = Digest()
         try:
             digest.dump(self.model)
         except Exception:  # a plug-in's model may hold anything
@@ -76,7 +76,7 @@ class PluginWatch:
         return loaded.plugin_of_file(str(sys.modules[changed[0]].__file__)) or "" if changed else ""
 
     def _digest(self, name: str) -> bytes | None:
-        digest = _Digest(set(self.names))
+        digest = Digest(set(self.names))
         try:
             digest.dump({key: value for key, value in vars(sys.modules[name]).items() if not key.startswith("__")})
         except Exception:  # a lock, an open file, ...
@@ -119,7 +119,7 @@ class CallWatch:
         return not states_equal(self.generators, generator_states())
 
 
-class _Digest(pickle.Pickler):
+class Digest(pickle.Pickler):
     """Hashes all that an object holds. Nothing is ever unpickled: pickling only visits each object once.
 
     Classes and functions count by their names; those of `modules` with what they hold.

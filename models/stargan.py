@@ -68,7 +68,7 @@ class StarGAN(BaseModel):
 
     def vectors(self, label):
         """Return domains (N, domains): attributes as they are, numbers of classes as 1 of 0 and 1."""
-        return label if label.dim() > 1 else F.one_hot(label, len(self.classes)).float()
+        return label if label.dim() > 1 else torch.eye(len(self.classes), device=label.device)[label]
 
     def wanted(self, batch):
         """Yield (name, domains) for a test: each class; or each attribute changed, a hair colour instead of others."""

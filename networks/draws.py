@@ -1,12 +1,13 @@
 """Random numbers for each sample of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from util import ranks
+from util.device import captures
 from util.seeding import common_draws
 
 
@@ -31,3 +32,13 @@ def noise(batch: Mapping[str, Any] | Tensor, *shape: int, uniform: bool = False)
     with common_draws():
         numbers = draw(times, per_time, *shape, device=samples.device, dtype=dtype)
     return numbers[:, min(start, per_time - 1) :][:, : number // times].flatten(0, 1).clone()
+
+
+def from_host(make: Callable[[], Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return make(), integers of a shape that the CPU draws, on a device; CUDA graphs have it done for each replay."""
+    return captures[-1].values(make, shape, device) if captures else upload(make(), device)
+
+
+def upload(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device, without waiting for the device."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

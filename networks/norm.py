@@ -21,14 +21,17 @@ class InstanceNorm(nn.InstanceNorm2d):
     """Instance normalisation (Ulyanov et al. 2016), computed as a group norm with one channel per group.
 
     Mean and variance are the same. torch's instance norm uses batch norm's kernel, which takes twice the time on a
-    CPU and returns a view that an in-place ReLU after it has to copy back in the backward pass. 16-bit input on CUDA
-    uses torch's instance norm, because autocast widens the input of a group norm to float32. Other devices use it too,
-    because the group norm was never tested there.
+    CPU and returns a view that an in-place ReLU after it has to copy back in the backward pass. 16-bit channels_last
+    input on a CPU is a batch norm of each sample, because the group norm's backward pass is slow there. 16-bit input
+    on CUDA uses torch's instance norm, because autocast widens the input of a group norm to float32. Other devices use
+    it too, because the group norm was never tested there.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.track_running_stats or not is_grouped(input):
             return super().forward(input)
+        if has_slow_group_norm(input):
+            return _instance_norm_by_sample(input, self.weight, self.bias, self.eps)
         return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
 
 
@@ -36,6 +39,25 @@ def is_grouped(input: torch.Tensor) -> bool:
     """Whether the instance norm of these feature maps is computed as a group norm."""
     supported = input.is_cpu or (input.is_cuda and input.element_size() > 2)
     return supported and input.dim() == 4 and input.shape[2:].numel() >= 2
+
+
+def has_slow_group_norm(input: torch.Tensor) -> bool:
+    """Whether the group norm of these maps has a slow backward pass: 16 bits, channels_last, on a CPU (20 times)."""
+    is_last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+    return input.is_cpu and input.element_size() == 2 and is_last
+
+
+def _instance_norm_by_sample(
+    input: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    """Return the instance norm of (N, C, H, W) as a batch norm of each sample, whose statistics are in 32 bits.
+
+    The layout stays. A batch norm computes in 32 bits if its scale has them; so there is always one.
+    """
+    scale = torch.ones(input.shape[1]) if weight is None else weight.float()
+    shift = torch.zeros(input.shape[1]) if bias is None else bias.float()
+    found = [F.batch_norm(x, None, None, scale, shift, training=True, eps=eps) for x in input.split(1)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 class InstanceNormOfImage(nn.InstanceNorm2d):
@@ -49,6 +71,8 @@ class InstanceNormOfImage(nn.InstanceNorm2d):
         super().__init__(channels, affine=True, track_running_stats=True)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if has_slow_group_norm(input) and is_grouped(input):
+            return _instance_norm_by_sample(input, self.weight, self.bias, self.eps)
         if is_grouped(input):
             return F.group_norm(input, input.shape[1], self.weight, self.bias, self.eps)
         return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)

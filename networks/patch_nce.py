@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from networks.draws import from_host
 from networks.layer_outputs import features
 from networks.whole_batch import all_samples
 from util.errors import OptionError
@@ -54,8 +56,16 @@ def draw_places(maps: Sequence[Tensor], count: int) -> list[Tensor]:
 
     All images of a batch share them.
     """
+    sizes = [layer.shape[2] * layer.shape[3] for layer in maps]
     with common_draws():
-        return [torch.randperm(layer.shape[2] * layer.shape[3])[:count].to(layer.device) for layer in maps]
+        return [
+            from_host(partial(_draw_different, min(size, count), size), (min(size, count),), layer.device)
+            for size, layer in zip(sizes, maps, strict=True)
+        ]
+
+
+def _draw_different(count: int, size: int) -> Tensor:
+    return torch.randperm(size)[:count]
 
 
 def patch_nce(query: Tensor, key: Tensor, temperature: float, across_images: bool = False) -> Tensor:

@@ -99,16 +99,23 @@ class Train:
     accumulate: int = option(1,
         "split a batch into this many parts that are computed one after another, to save memory", at_least=1,
         at_most=100_000)
-    amp: str = option("off", "mixed precision in training", choices=("off", "bf16", "fp16"))
+    amp: str = option("off", "mixed precision in training; auto: bf16 if a trial of some steps finds it faster",
+        choices=("auto", "off", "bf16", "fp16"))
     grad_checkpoint: bool = option(False,
         "recompute activations in the backward pass instead of keeping them: less memory, more time", aside=True)
     dry_run: bool = option(False, "train two steps, report parameters, operations, memory and time, write nothing",
         momentary=True)
-    memory_format: str = option("auto", "memory layout of the weights", choices=("auto", "contiguous", "channels_last"),
+    memory_format: str = option("auto",
+        "memory layout of the weights; auto: contiguous, or what a trial of --amp auto or on CUDA finds faster",
+        choices=("auto", "contiguous", "channels_last"),
         aside=True)
     fast_convolutions: bool | None = option(True,
         "faster algorithms for convolutions on a CPU, which round differently (--no_fast_convolutions turns them off)")
-    compile: str = option("off", "compile the networks with torch.compile", aside=True,
+    compile: str = option("off", "compile the networks with torch.compile; auto: on CUDA if a trial finds it faster",
+        aside=True,
         choices=("auto", "off", "default", "reduce-overhead", "max-autotune"))
+    cuda_graphs: str = option("off",
+        "run steps as CUDA graphs where nothing but the batch changes; auto: only if trials give the same bits",
+        choices=("auto", "on", "off"), aside=True)
     drop_last: bool = option(False, "drop an epoch's last, smaller batch")
     # fmt: on

@@ -21,7 +21,7 @@ except ImportError:  # Windows
 
 
 def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
-    """Return a report of the cost of each step; write nothing. The model cannot be used afterwards.
+    """Return a report of the cost of a step and of all; write nothing. The model cannot be used afterwards.
 
     Time and peak memory are measured over two real steps, because the first also warms up. Operations and activations
     are counted with meta tensors of the first batch's shape.
@@ -37,7 +37,6 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
-    hours = times[1] * len(loader) * epochs / 3600
     # Count operations and activations on meta tensors.
     try:
         flops, saved = count_flops_and_activations(train_step, o, model, batch)
@@ -53,10 +52,20 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
         f"{count_text(len(batch['A']), 'image')} a step, {steps} an epoch, {count_text(epochs, 'epoch')}",
         f"{numel / 1e6:.3f} M parameters; {in_all} with their {kept}",
         counts,
-        f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second: {hours:.1f} h in all, without loading",
+        f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second",
+        f"{long_duration(times[1] * len(loader) * epochs)} for all {count_text(epochs, 'epoch')}: an extrapolation of"
+        " the second step, without loading, metrics and pages (docs/scale.md has the papers' settings)",
         f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "the peak of memory is not known here",
     )
     return "\n".join(rows)
+
+
+def long_duration(seconds: float) -> str:
+    """Return seconds in minutes, hours or days."""
+    for limit, size, unit in ((5400, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86400:.3g} days"
 
 
 def count_flops_and_activations(train_step: TrainStep, o: Any, model: Any, batch: dict[str, Any]) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from registry.now import Now
 from training.distributed.gradients import GradientAverage
 from training.ema import Ema
 from training.extra_terms import ExtraTerms
+from training.graphs.step_graphs import StepGraphs
 from training.optim import Optimizers, trainable_parameters
 
 TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
@@ -37,6 +38,7 @@ class TrainState:
     ema: Ema = field(default_factory=Ema)
     tools: Toolbox = field(default_factory=Toolbox)
     averaged: GradientAverage = field(default_factory=GradientAverage)  # over processes
+    graphs: StepGraphs = field(default_factory=StepGraphs)  # --cuda_graphs
 
     def __post_init__(self) -> None:
         own = {phase.name: {id(p): p for net in phase.nets for p in trainable_parameters(net)} for phase in self.phases}
@@ -54,7 +56,8 @@ class TrainState:
         roles = Roles(model, model.phases())
         tools = Toolbox.from_options(model, roles, o, ExtraTerms.from_options(model, o, roles))
         optimizers = Optimizers(tools.phases, o, tools.discriminators)
-        return cls(model, tools.phases, optimizers, o.accumulate, ema=Ema.from_options(model, o), tools=tools)
+        ema, graphs = Ema.from_options(model, o), StepGraphs.from_options(model, o, tools.phases)
+        return cls(model, tools.phases, optimizers, o.accumulate, ema=ema, tools=tools, graphs=graphs)
 
     def now(self, step: int, epoch: int = 1, share: float = 0.0) -> Now:
         """Return what the model's methods are told at this step (from 0), with the phases that are due."""

@@ -77,6 +77,9 @@ class _AsyncScalar:
         return float(self.copy)
 
 
+captures: list[Any] = []  # what records a CUDA graph now, the last one: see training/graphs/host_inputs.py
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return a batch with its tensors on a device, nested ones too; objects with a method `to` move themselves."""
     return map_leaves(lambda value: _move(value, device), batch)

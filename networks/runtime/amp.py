@@ -1,7 +1,7 @@
 """Mixed precision: run networks under torch.autocast in training and keep weights, outputs and losses in float32."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 from networks.runtime.calls import Entry, is_training, tune_calls
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PADDINGS = (nn.ReflectionPad2d, nn.ReplicationPad2d)
 _disabled_depth = 0  # number of active disable_autocast blocks
 
 
@@ -21,7 +22,16 @@ def apply_autocast(net: nn.Module, dtype_name: str) -> None:
     So do its other methods and its parts where they are called by themselves. Weights stay float32. Evaluation does not
     use autocast, so samples on the page equal the output of test.py.
     """
+    for part in net.modules():
+        if type(part) in PADDINGS and "forward" not in vars(part):
+            part.forward = partial(_pad_as_is, part)  # type: ignore[method-assign]
     tune_calls("", net, "amp", partial(_autocast_call, dtype=AMP_DTYPES[dtype_name]))
+
+
+def _pad_as_is(part: Any, x: Tensor) -> Tensor:
+    """Return what a padding layer returns, in 16 bits for 16 bits; autocast widens these layers' input on a CPU."""
+    with torch.autocast(x.device.type, enabled=False) if x.is_cpu else nullcontext():
+        return type(part).forward(part, x)
 
 
 def _autocast_call(entry: Entry, dtype: torch.dtype) -> Callable:

@@ -13,7 +13,7 @@ from registry.lookup import find
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY, own_networks
 from train import train_step
-from training.dry_run import count_flops_and_activations
+from training.dry_run import count_flops_and_activations, long_duration
 
 TRAINED = [name for name, kind in MODELS.items() if kind.phases is not BaseModel.phases]
 
@@ -44,6 +44,9 @@ def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command,
     assert re.search(r"^2 images a step, \d+ steps an epoch, \d+ epochs$", ended.out, re.MULTILINE)
     assert re.search(r"^\d\.\d{3} M parameters; [\d.]+ [kMG]B with", ended.out, re.MULTILINE)
     assert re.search(r"^[\d.]+ GFLOP a step; activations of [\d.]+ [kMG]B are kept", ended.out, re.MULTILINE), ended.out
+    assert re.search(
+        r"^[\d.]+ (min|h|days) for all \d+ epochs: an extrapolation of the second step", ended.out, re.MULTILINE
+    )
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -87,3 +90,7 @@ def test_parts_and_recomputing_keep_less():
 
 def test_compiled_networks_are_counted_as_plain_ones():
     assert counted_with("--compile", "default") == counted_with()
+
+
+def test_long_times_are_told_in_units_that_people_read():
+    assert [long_duration(s) for s in (90, 7200, 561 * 3600)] == ["1.5 min", "2 h", "23.4 days"]

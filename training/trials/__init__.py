@@ -1,0 +1,1 @@
+"""Short trials that measure how a run computes fastest on its device."""
