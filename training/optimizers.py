@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from registry import contract, loaded
 from registry.lookup import entry
+from training.stepping.lean_optimizers import lean
 
 FUSED_DEVICES = ("cpu", "cuda", "mps")  # devices with fused kernels in PyTorch
 DEFAULT = "adam"  # the optimiser of states that do not name theirs
@@ -22,33 +23,33 @@ Betas = tuple[float, float]
 
 def adam(params: Groups, lr: float, betas: Betas) -> Optimizer:
     """Return Adam (Kingma & Ba 2015)."""
-    return torch.optim.Adam(params, lr=lr, betas=betas, fused=_has_fused_kernel(params))
+    return lean(torch.optim.Adam)(params, lr=lr, betas=betas, fused=_has_fused_kernel(params))
 
 
 def adamw(params: Groups, lr: float, betas: Betas) -> Optimizer:
     """Return Adam with decoupled weight decay of 0.01 (Loshchilov & Hutter 2019)."""
-    return torch.optim.AdamW(params, lr=lr, betas=betas, fused=_has_fused_kernel(params))
+    return lean(torch.optim.AdamW)(params, lr=lr, betas=betas, fused=_has_fused_kernel(params))
 
 
 def rmsprop(params: Groups, lr: float, betas: Betas) -> Optimizer:
     """Return RMSprop (Tieleman & Hinton 2012) without momentum; beta2 is its decay of squared gradients."""
-    return torch.optim.RMSprop([group | {"alpha": group["betas"][1]} for group in params], lr=lr)
+    return lean(torch.optim.RMSprop)([group | {"alpha": group["betas"][1]} for group in params], lr=lr)
 
 
 def sgd(params: Groups, lr: float, betas: Betas) -> Optimizer:
     """Return stochastic gradient descent with momentum beta1; beta2 is not used."""
     momenta = [group | {"momentum": group["betas"][0]} for group in params]
-    return torch.optim.SGD(momenta, lr=lr, fused=_has_fused_kernel(params))
+    return lean(torch.optim.SGD)(momenta, lr=lr, fused=_has_fused_kernel(params))
 
 
 def radam(params: Groups, lr: float, betas: Betas) -> Optimizer:
     """Return Adam with a rectified adaptive rate (Liu et al. 2020)."""
-    return torch.optim.RAdam(params, lr=lr, betas=betas)
+    return lean(torch.optim.RAdam)(params, lr=lr, betas=betas)
 
 
 def adafactor(params: Groups, lr: float) -> Optimizer:
     """Return Adafactor (Shazeer & Stern 2018), which has no betas and keeps rows and columns of second moments."""
-    return torch.optim.Adafactor(params, lr=lr)
+    return lean(torch.optim.Adafactor)(params, lr=lr)
 
 
 def _has_fused_kernel(groups: Groups) -> bool:

@@ -18,6 +18,7 @@ from registry.contract import contract_error
 from registry.lookup import find
 from registry.now import call_with_now
 from training import state_checks
+from training.stepping.compiler_import import without_compiler
 from training.train_state import TrainState, TrainStep
 from util.device import map_leaves, to_device
 from util.errors import OptionError, UserError, print_line
@@ -43,9 +44,11 @@ def run_preflight(train_step: TrainStep, o: Any, model: Any, batch: dict[str, An
     _check_sheets(model, o.model, spec.classes)
     # Run a step on meta tensors.
     shapes = to_device(batch, torch.device("meta"))
-    problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
-    if problem is None and len(spec.classes) > 1 and _runs_without(train_step, o, model, spec, shapes, "label"):
-        more.append(f"note: {o.model} does not use the classes: it learns the images of all {len(spec.classes)} as one")
+    with without_compiler():
+        problem, more = _run_on_copy(train_step, o, model, spec, shapes, extra)
+        if problem is None and len(spec.classes) > 1 and _runs_without(train_step, o, model, spec, shapes, "label"):
+            why = f"it learns the images of all {len(spec.classes)} as one"
+            more.append(f"note: {o.model} does not use the classes: {why}")
     for note in notes + _pairs_note(o) + more:
         print_line(note)
     if problem is None or attribution.plugin_error([problem]) is None:

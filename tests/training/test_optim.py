@@ -420,7 +420,7 @@ def test_phases_have_betas_and_optimisers_of_their_own():
     found = Optimizers(phases, FLAGS)
     assert found["D"].param_groups[0]["betas"] == (0.0, 0.9)
     assert type(found["G"]) is torch.optim.NAdam and found["G"].param_groups[0]["betas"] == (0.5, 0.999)
-    assert type(found["E"]) is torch.optim.Adam
+    assert isinstance(found["E"], torch.optim.Adam)
 
 
 def test_an_optimiser_without_betas_keeps_its_own():

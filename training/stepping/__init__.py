@@ -1,0 +1,1 @@
+"""How an optimiser steps, with little work beside its arithmetic."""

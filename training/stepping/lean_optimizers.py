@@ -1,0 +1,71 @@
+"""torch's optimisers without its compiler, which they import, and with less work per parameter before Adam's kernel."""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+# methods that torch hides from its compiler, which their first call would import: that takes 0.8 s
+HIDDEN_METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+
+
+@lru_cache
+def lean(kind: type[Optimizer]) -> Any:
+    """Return a class that computes what an optimiser class of torch does, and does not import torch's compiler.
+
+    Its step cannot be compiled. Hooks and profilers work. That of Adam and AdamW asks less of each parameter.
+    """
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    methods = {name: inspect.unwrap(getattr(Optimizer, name)) for name in HIDDEN_METHODS}
+    methods |= {"step": _adam_step(step) if issubclass(kind, Adam) else step}
+    return type(kind.__name__, (kind,), methods | {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _adam_step(torchs_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step of Adam and AdamW that calls the kernel itself; what is unusual, as is a first step, torch does."""
+
+    @torch.no_grad()
+    def step(self: Any, closure: Any = None) -> Any:
+        is_scaled = getattr(self, "grad_scale", None) is not None or getattr(self, "found_inf", None) is not None
+        if closure is not None or is_scaled:
+            return torchs_step(self, closure)
+        columns = [each for group in self.param_groups if (each := _kernel_columns(self.state, group)) is not None]
+        if len(columns) < len(self.param_groups):
+            return torchs_step(self, closure)
+        for group, (params, grads, means, squares, steps) in zip(self.param_groups, columns, strict=True):
+            if params:
+                torch._foreach_add_(steps, 1)
+                kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+                numbers = {name: group[name] for name in ("lr", "weight_decay", "eps", "maximize")}
+                beta1, beta2 = group["betas"]
+                kernel(params, grads, means, squares, [], steps, amsgrad=False, beta1=beta1, beta2=beta2, **numbers)
+        return None
+
+    return step
+
+
+def _kernel_columns(state: dict[Tensor, Any], group: dict[str, Any]) -> tuple[list[Tensor], ...] | None:
+    """Return parameters with gradients, these, their two moments and counts of steps; None for what only torch does."""
+    numbers = (group["lr"], *group["betas"])
+    if not group["fused"] or group["amsgrad"] or group["capturable"] or any(isinstance(n, Tensor) for n in numbers):
+        return None
+    columns: tuple[list[Tensor], ...] = [], [], [], [], []
+    params, grads, means, squares, steps = columns
+    kinds = set()
+    for p in group["params"]:
+        if (grad := p.grad) is not None:
+            kept = state.get(p)
+            if not kept or grad.is_sparse:
+                return None
+            kinds.add((p.device, p.dtype))
+            params.append(p)
+            grads.append(grad)
+            means.append(kept["exp_avg"])
+            squares.append(kept["exp_avg_sq"])
+            steps.append(kept["step"])
+    # one call of the kernel is for tensors of one kind, and torch checks that a GPU records no graph of the step
+    return columns if len(kinds) < 2 and all(device.type == "cpu" for device, _ in kinds) else None
