@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tests.support.packages import unpacked_wheel
 from tests.support.runs import ROOT
-from tests.support.wheel import unpacked_wheel
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 TINY = {"parameters": "size, images, epochs, features = 32, 2, 1, 4"}  # the tag of a cell: what replaces its code

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from scripts.package_build import rewritten
+from tests.support.packages import unpacked_wheel
 from tests.support.runs import ROOT
-from tests.support.wheel import unpacked_wheel
 
 SMALL = ("--gpu_ids -1 --ngf 4 --ndf 4 --load_size 36 --crop_size 32 --num_threads 0 --displays console --netG unet_32"
          " --dataroot demo --max_dataset_size 2 --n_epochs 1 --n_epochs_decay 0")  # fmt: skip
