@@ -11,8 +11,8 @@ from data.loading.loader import Loader
 from models.base import BaseModel, Phase
 from registry.lookup import find
 from tests.support.runs import options
-from tests.support.steps import TRAINED, far, trained
 from tests.support.stand_ins.tapes import tape_capture
+from tests.support.steps import TRAINED, far, trained
 from train import train_step
 from training.graphs.host_state import DeviceReads
 from training.graphs.step_graphs import TRIALS, WARM_UP, StepGraphs

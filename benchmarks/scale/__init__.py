@@ -1,0 +1,1 @@
+"""How long whole trainings take, from measured steps."""
