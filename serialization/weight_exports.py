@@ -41,12 +41,18 @@ def write(
 
 
 def remove_old_epochs(folder: Path, networks: Mapping[str, nn.Module], keep: int) -> None:
-    """Remove the weights N_net_NAME of these networks for all but the `keep` highest N; 0 keeps all."""
+    """Remove the weights N_net_NAME of these networks for all but the `keep` highest N; 0 keeps all.
+
+    What cannot be removed does not stop the run, and a note names it.
+    """
     matches = (re.match("([0-9]{1,9})_net_", path.name) for path in list_weights(folder, "*_net_*"))
     numbers = {int(match[1]) for match in matches if match}
     for number in sorted(numbers)[:-keep] if keep else ():
         for path in _weight_paths(folder, str(number), networks):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as problem:
+                print_line(f"note: {path} cannot be removed ({problem.strerror}); it can be deleted by hand")
 
 
 def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since_ns: int) -> bool:

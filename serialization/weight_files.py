@@ -15,7 +15,7 @@ from serialization.atomic_save import write_atomically
 from serialization.run_names import suggest_folder
 from serialization.safe_load import load_file
 from serialization.weight_names import PTH, SAFETENSORS, list_weights, other_format, weight_path
-from util.errors import CheckpointError, UserError, print_line, printable
+from util.errors import CheckpointError, EnvironmentFault, UserError, print_line, printable
 from util.spelling import nearest
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -117,7 +117,17 @@ def save_networks(
             write_atomically(path, dict(state), save=save)
         else:
             write_atomically(path, state)
-        other_format(path).unlink(missing_ok=True)
+        _remove_older(other_format(path), path)
+
+
+def _remove_older(path: Path, newer: Path) -> None:
+    """Remove a file whose weights are older than another one's; raise EnvironmentFault if it cannot be removed."""
+    try:
+        if path.exists():
+            path.unlink(missing_ok=True)
+    except OSError as problem:
+        why = f"cannot be removed ({problem.strerror}), and {newer.name} holds newer weights"
+        raise EnvironmentFault("file", path, why, "delete it, or make its folder writable") from problem
 
 
 def is_exported(folder: Path, prefix: str, networks: Mapping[str, nn.Module]) -> bool:

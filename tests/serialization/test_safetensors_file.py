@@ -1,8 +1,11 @@
 """A .safetensors file is read wherever a .pth is, with the same checks; damaged and hostile ones give one line."""
 
+import errno
 import json
+import os
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from serialization.init_from import init_from
 from serialization.safe_load import load_file
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO
-from util.errors import CheckpointError, OptionError, UserError
+from util.errors import CheckpointError, EnvironmentFault, OptionError, UserError
 
 FEW = [*SMALL, *DEMO, "--n_epochs", "1", "--n_epochs_decay", "0", "--max_dataset_size", "2", "--name", "run"]
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -70,6 +73,36 @@ def test_tensors_come_back_with_their_kinds(tmp_path, name):
     assert loaded.keys() == state.keys() and all(torch.equal(loaded[k], v) for k, v in state.items())
     assert all(loaded[k].dtype == v.dtype for k, v in state.items())
     assert safetensors_file.read_architecture(tmp_path / name) == {"network": "G"}
+
+
+@pytest.fixture
+def undeletable(monkeypatch):
+    """No file can be removed; return the names of those that were to be."""
+    asked = []
+
+    def refused(path, missing_ok=False):
+        asked.append(path.name)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    return asked
+
+
+def test_older_weights_that_cannot_be_removed_are_an_error(tmp_path, undeletable):
+    """Only those that are there: a disk that removes nothing still takes the first weights."""
+    weight_files.save_networks(tmp_path, "latest", {"G": nn.Linear(2, 2)})
+    assert undeletable == []
+    with pytest.raises(EnvironmentFault, match=r"latest_net_G\.pth': cannot be removed \(Input/output error\)"):
+        weight_files.save_networks(tmp_path, "latest", {"G": nn.Linear(2, 2)}, ".safetensors")
+
+
+def test_old_epochs_that_cannot_be_removed_are_a_note(tmp_path, undeletable, capsys):
+    nets = {"G": nn.Linear(2, 2)}
+    for epoch in ("1", "2", "3"):
+        weight_files.save_networks(tmp_path, epoch, nets)
+    weight_exports.remove_old_epochs(tmp_path, nets, 1)
+    assert sorted(undeletable) == ["1_net_G.pth", "2_net_G.pth"]
+    assert capsys.readouterr().out.count("cannot be removed (Input/output error); it can be deleted by hand") == 2
 
 
 def lines(tmp_path, suffix, other):
