@@ -22,8 +22,9 @@ def naming_all_unusable(o: Any) -> Iterator[None]:
         thing, name, why, remedy = problem.args
         if o.isTrain or thing != "image" or not is_folder(o.dataroot):
             raise
-        problems = {str(name): str(why)} | _damaged(o.dataroot, ReadOptions.from_options(o))
-        raise_if_any("image", sorted(problems.items()), f"below {o.dataroot}", remedy)
+        others = _damaged(o.dataroot, ReadOptions.from_options(o))
+        others.pop(str(name), None)
+        raise_if_any("image", [(str(name), str(why)), *others.items()], f"below {o.dataroot}", remedy)
 
 
 def _damaged(root: str, options: ReadOptions) -> dict[str, str]:
