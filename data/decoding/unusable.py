@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from PIL import Image
-
-from data.decoding.decoders import unreadable_reason
-from data.listing.files import is_folder, list_files, open_binary
+from data.decoding.images import ReadOptions, open_image
+from data.listing.files import is_folder, list_files
 from util.errors import DataError, raise_if_any
 
 COMMON = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")  # which Pillow reads whole
@@ -24,11 +22,12 @@ def naming_all_unusable(o: Any) -> Iterator[None]:
         thing, name, why, remedy = problem.args
         if o.isTrain or thing != "image" or not is_folder(o.dataroot):
             raise
-        problems = {str(name): str(why)} | _damaged(o.dataroot)
-        raise_if_any("image", sorted(problems.items()), f"below {o.dataroot}", remedy)
+        others = _damaged(o.dataroot, ReadOptions.from_options(o))
+        others.pop(str(name), None)
+        raise_if_any("image", [(str(name), str(why)), *others.items()], f"below {o.dataroot}", remedy)
 
 
-def _damaged(root: str) -> dict[str, str]:
+def _damaged(root: str, options: ReadOptions) -> dict[str, str]:
     """Return {path: why} of the images below root that Pillow cannot decode, as far as SEARCH_S seconds reach."""
     found, end = {}, time.monotonic() + SEARCH_S
     for path in list_files(root):
@@ -36,8 +35,7 @@ def _damaged(root: str) -> dict[str, str]:
             break
         if path.lower().endswith(COMMON):
             try:
-                with open_binary(path) as file, Image.open(file) as image:
-                    image.load()
-            except Exception as problem:  # Pillow raises many types
-                found[path] = unreadable_reason(path, problem)
+                open_image(path, 3, options)
+            except DataError as problem:
+                found[path] = str(problem.args[2])
     return found

@@ -290,7 +290,7 @@ def test_hostile_names_are_text(browser, compared, two):
         (["one", "two", "--epoch", "7"], 3, "has no results of phase test, epoch 7, only of test_latest; choose with"),
         (["one", "two", "--wrong", "7"], 2, "error: option '--wrong': is not a flag; see --help"),
         (["one", "two", "--display_winsize", "0"], 2, "error: option '--display_winsize': 0 is not a valid width"),
-        ([], 2, "the following arguments are required: RUN"),
+        ([], 2, "needs RUN; add it"),
         (["one", "two", "--output", "results/one/test_latest"], 2, "error: option '--output'"),
         (["one", "three"], 3, "have no input in common ('a' and 'z')"),
         (["one", "empty"], 3, "contains no results"),

@@ -80,7 +80,7 @@ def test_checksums_are_those_of_the_recorded_list(shared):
         (["mini", "--url", "http://host:port/x"], "is not an address"),
         (["mini", "--url", "http://ho st/x"], "is not an address"),
         (["mini", "--mirrors", "nowhere.json"], "nowhere.json: No such file"),
-        (["facades", "--cyclegan", "--pix2pix"], "not allowed with argument"),
+        (["facades", "--cyclegan", "--pix2pix"], "; omit one of them"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_answered_in_a_line(script, argv, said):

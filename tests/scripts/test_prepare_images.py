@@ -206,10 +206,11 @@ def test_formats_follow_what_a_file_is(script, tmp_path, kind, name):
 
 
 @pytest.mark.parametrize(("flags", "said"), [
-    ((), "one of the arguments --size --short_side --long_side is required"),
-    (("--size", "8", "--long_side", "9"), "not allowed with argument"), (("--size", "0"), "is not a size such as 256"),
-    (("--size", "8x"), "is not a size such as 256"), (("--size", "70000"), "is not a size"),
-    (("--short_side", "x"), "invalid"), (("--size", "8", "--resample", "cubic"), "invalid choice: 'cubic'"),
+    ((), "needs --size WxH or --short_side N or --long_side N"),
+    (("--size", "8", "--long_side", "9"), "; omit one of them"), (("--size", "0"), "is not a size; give pixels: 256"),
+    (("--size", "8x"), "is not a size; give pixels: 256"), (("--size", "70000"), "is not a size"),
+    (("--short_side", "x"), "'x' is not a whole number above 0"),
+    (("--size", "8", "--resample", "cubic"), "'cubic' is not a choice; "),
     (("--size", "8", "--output", "in"), "is the input folder")])  # fmt: skip
 def test_wrong_sizes(script, tmp_path, flags, said):
     save("in", "x.png")
@@ -375,7 +376,7 @@ def test_labelled_single_and_colour_pictures(script, tmp_path):
 
 @pytest.mark.parametrize(("flags", "said"), [
     (("--dataset_mode", "alined"), "did you mean aligned?"), (("--crop_siz", "3"), "did you mean --crop_size?"),
-    (("--num_threads", "0"), "0 is not above 0")])  # fmt: skip
+    (("--num_threads", "0"), "'0' is not a whole number above 0")])  # fmt: skip
 def test_flags_of_training_are_held_to_its_rules(script, unpaired, tmp_path, flags, said):
     ended, _ = checked(script, "--dataroot", "unpaired", *flags)
     assert ended.code == 2 and said in ended.last and ended.err.count("\n") == 1
