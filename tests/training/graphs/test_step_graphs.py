@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from data.loading.loader import Loader
 from models.base import BaseModel, Phase
 from registry.lookup import find
+from tests.support.graphs.tapes import tape_capture
 from tests.support.runs import options
 from tests.support.steps import TRAINED, far, trained
-from tests.support.tapes import tape_capture
 from train import train_step
 from training.graphs.host_state import DeviceReads
 from training.graphs.step_graphs import TRIALS, WARM_UP, StepGraphs
