@@ -91,7 +91,7 @@ TORCH := $(or $(wildcard $(BIN)/python),python3)
 export-table: $(STAMP)  ## measure how much every generator's exports differ; write the table of docs/export.md (minutes)
 	$(BIN)/python benchmarks/export_table.py $(ARGS)
 
-bench-gpu:  ## measure training steps on a CUDA device in each precision, memory format and compilation (eight minutes)
+bench-gpu:  ## measure steps and test.py on a CUDA device, as graphs, in 16 bits, compiled (six minutes)
 	$(TORCH) benchmarks/bench.py --gpu_ids 0 --rounds 3 $(ARGS)
 
 bench-gpus: $(STAMP)  ## compare two GPUs with one: equal losses, and speed
@@ -100,7 +100,7 @@ bench-gpus: $(STAMP)  ## compare two GPUs with one: equal losses, and speed
 bench-shards: $(STAMP)  ## compare 200,000 tiny pictures in tar shards with the same as files (one gigabyte in /tmp)
 	$(BIN)/python benchmarks/shards.py $(ARGS)
 
-test-gpu:  ## run the tests that need a CUDA device
+test-gpu:  ## run the tests that need a CUDA device (three minutes)
 	$(TORCH) -m pytest -q tests -m gpu $(ARGS)
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory

@@ -12,12 +12,17 @@ CYCLE_GAN_FLAGS = "--netG resnet_9blocks --load_size 128 --crop_size 128".split(
 OWN_FLAGS = {"pix2pixhd": ["--no_vgg_loss"], "spade": ["--no_vgg_loss"], "stargan": ["--d_repeat_num", "4"]}
 NOISE_MODELS = ("cgan", "gan")  # their generators start from noise: another --netG, and sizes of their own
 COMPARED_MODELS = ("pix2pix", "cycle_gan")  # models whose steps are also measured in the reference
+BF16_STEP = "--amp bf16 --memory_format channels_last"
+GPU_WAYS = {  # by batch size, what is measured of these models: names and flags
+    1: {"": "", "_graphs": "--cuda_graphs on"},
+    16: {"": "", "_bf16": BF16_STEP, "_bf16_graphs": f"{BF16_STEP} --cuda_graphs on"},
+}
 TRAIN_COMMAND = (
     "{home}/train.py --checkpoints_dir {shared} --gpu_ids -1 --model pix2pix --dataroot demo "
     "--name first --overwrite --print_freq 1"
 )
 TEST_COMMAND = (
-    "{home}/test.py --checkpoints_dir {shared} --gpu_ids -1 --model test --dataset_mode single "
+    "{home}/test.py --checkpoints_dir {shared} --model test --dataset_mode single "
     "--dataroot {shared}/pictures --name bench --no_dropout"
 )
 
@@ -38,15 +43,23 @@ class Case:
         """Whether its FLOPs and losses are known: those of training steps are."""
         return self.kind == "TrainingStep"
 
+    @property
+    def is_16_bit(self) -> bool:
+        """Whether it computes in 16 bits, so that its peak is that of a convolution in 16 bits."""
+        return "bf16" in self.arguments.get("argv", ())
+
 
 def make_cases(quick: bool, device: int = -1) -> dict[str, Case]:
-    """Return all cases by name; on a GPU, only training steps. quick: use sizes that take seconds."""
+    """Return all cases by name; on a GPU, training steps and test.py. quick: use sizes that take seconds."""
     if device >= 0:
-        return _gpu_step_cases(device, quick)
+        return _gpu_cases(device, quick)
     pairs, pictures, ngf, rows, epochs = (4, 2, 2, 20, 3) if quick else (100, 106, 8, 1000, 100)
     big = {"argv": _step_argv("cycle_gan", [*CYCLE_GAN_FLAGS, *_width_flags(4 if quick else 32)])}
     first_step = {"argv": [*TRAIN_COMMAND.split(), *TINY_FLAGS], "line": "iters: 1,"}
-    first_picture = {"argv": f"{TEST_COMMAND} --ngf 8 --results_dir {{made}}".split(), "file": "*_fake.png"}
+    first_picture = {
+        "argv": f"{TEST_COMMAND} --gpu_ids -1 --ngf 8 --results_dir {{made}}".split(),
+        "file": "*_fake.png",
+    }
     return _step_cases(quick) | {
         # Loading.
         "load_0": Case("a pair 286 -> 256, 0 workers", "LoadPairs", {"pairs": pairs, "workers": 0}, compared=True),
@@ -88,20 +101,23 @@ def _step_cases(quick: bool) -> dict[str, Case]:
     return cases
 
 
-def _gpu_step_cases(device: int, quick: bool) -> dict[str, Case]:
-    """Return a GPU training step of every model with its defaults."""
+def _gpu_cases(device: int, quick: bool) -> dict[str, Case]:
+    """Return a GPU training step of every model with its defaults, those beside the reference first, and test.py."""
     cases = {}
-    for model in trainable_models():
+    for model in sorted(trainable_models(), key=lambda name: name not in COMPARED_MODELS):
         size_flags = _tiny_flags(model) if quick else []
         for batch, repeats in ((1, 10), (16, 3)):
             title, flags = f"a picture of {model}'s step, batch {batch}", [*size_flags, "--batch_size", str(batch)]
-            cases[f"step_{model}_{batch}"] = _step_case(title, model, flags, repeats, device)
-    return cases
+            ways = GPU_WAYS[batch] if model in COMPARED_MODELS else {"": ""}
+            for name, way in ways.items():
+                full, argv = f"{title}, `{way}`" if way else title, [*flags, *way.split()]
+                cases[f"step_{model}_{batch}{name}"] = _step_case(full, model, argv, repeats, device)
+    return cases | {"test_large": _translation_case(2 if quick else 106, 4 if quick else 64, device)}
 
 
 def _step_case(title: str, model: str, flags: list[str], repeats: int = 1, device: int = -1) -> Case:
     arguments = {"argv": _step_argv(model, flags), "device": device}
-    return Case(title, "TrainingStep", arguments, model in COMPARED_MODELS, repeats)
+    return Case(title, "TrainingStep", arguments, model in COMPARED_MODELS and "--amp" not in flags, repeats)
 
 
 def _step_argv(model: str, flags: list[str]) -> list[str]:
@@ -121,7 +137,7 @@ def _width_flags(ngf: int) -> list[str]:
     return ["--ngf", str(ngf), "--ndf", str(ngf)]
 
 
-def _translation_case(pictures: int, ngf: int) -> Case:
-    argv = f"{TEST_COMMAND} --results_dir {{results}} --ngf {ngf} --num_test {pictures}".split()
+def _translation_case(pictures: int, ngf: int, device: int = -1) -> Case:
+    argv = f"{TEST_COMMAND} --results_dir {{results}} --ngf {ngf} --num_test {pictures} --gpu_ids {device}".split()
     title, arguments = f"a picture of test.py, 256x256, ngf {ngf}", {"argv": argv, "items": pictures, "ngf": ngf}
     return Case(title, "Translate", arguments, compared=True, tolerance=0.02)

@@ -20,6 +20,7 @@ from PIL import Image
 from benchmarks.harness.worker import time_runs
 
 START_FILE = "start.pt"
+GRAPH_WARM_UP = 8  # steps until --cuda_graphs replays
 COMPARED_STEPS = 3  # number of first steps that are compared with the reference's
 CPU_CONV_SHAPES = [(1, 256, 32), (1, 256, 64), (4, 256, 32), (1, 128, 64), (1, 64, 128)]  # images, channels, side
 GPU_CONV_SHAPES = [(16, 256, 64), (64, 256, 64), (16, 512, 32)]
@@ -45,7 +46,8 @@ class TrainingStep:
         gc.collect()
         self._make(argv, shared, device)
         self.facts: dict[str, Any] = {"flops": flops, "items": len(self.batch["A"])}
-        self.once()
+        for _ in range(1 if self.run.o.cuda_graphs == "off" else GRAPH_WARM_UP):
+            self.once()
 
     def _make(self, argv: list[str], shared: str, device: int = -1) -> None:
         """Build the model and read the first batch, as train.py does."""
@@ -103,18 +105,19 @@ class StepLosses(TrainingStep):
 
 
 class PeakConvolution:
-    """The fastest of several convolutions, forward only, as the peak FLOP/s of the CPU or GPU."""
+    """The fastest of several convolutions, forward only, as the peak FLOP/s of the CPU or GPU in a type of numbers."""
 
-    def __init__(self, home: str, device: int = -1):
+    def __init__(self, home: str, device: int = -1, dtype: str = "float32"):
         from util.device import select_device
 
         candidates, self.device, self.repeats = [], select_device(str(device)), 1
         torch.backends.cudnn.benchmark = True  # as in train.py for images of one size
         for number, channels, side in CPU_CONV_SHAPES if device < 0 else GPU_CONV_SHAPES:
-            x = torch.randn(number, channels, side, side, device=self.device)
+            x = torch.randn(number, channels, side, side, device=self.device).to(getattr(torch, dtype))
             flops = 2 * 9 * channels**2 * number * side**2
             for layout in (torch.contiguous_format, torch.channels_last):
-                self.conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(self.device).to(memory_format=layout)
+                conv = torch.nn.Conv2d(channels, channels, 3, padding=1)
+                self.conv = conv.to(self.device, x.dtype).to(memory_format=layout)
                 self.x = x.to(memory_format=layout)
                 candidates.append((flops / min(time_runs(self, 6)), flops, self.conv, self.x))
         _, flops, self.conv, self.x = max(candidates, key=lambda candidate: candidate[0])

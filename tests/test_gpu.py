@@ -106,6 +106,78 @@ def test_steps_as_cuda_graphs_are_the_steps(model, exact, one_noise, capsys):
     assert "is not compiled" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("model", TRAINED)
+def test_whole_steps_as_graphs_are_the_steps(model, amp, exact, capsys):
+    """Pools swap, CUT draws places, dropout draws on the device; the trials of both modes say what they found."""
+    flags = ("--pool_size", 20, "--amp", amp)
+    plain = trained(model, *flags, steps=8, device=GPU)
+    graphed = trained(model, *flags, "--cuda_graphs", "on", steps=8, device=GPU)
+    graphs = graphed[0].train_state.graphs
+    assert graphs.ready, graphs.refusal
+    print(model, amp, "differs", far(plain, graphed), "trials", [graph.worst for graph in graphs.graphs.values()])
+    assert far(plain, graphed)[0] < (0.02 if amp == "off" else 0.1)
+
+
+def test_a_step_as_graphs_waits_for_nothing_and_keeps_its_memory():
+    run, _, _ = trained("cycle_gan", "--pool_size", 20, "--cuda_graphs", "on", device=GPU, steps=8)
+    batch = next(iter(batches("cycle_gan")))
+    assert run.train_state.graphs.ready
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(8, 12):
+            _, losses = train_step(run.train_state, batch, run.train_state.now(step))
+            run.losses.add(losses)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(np.isfinite(float(value)) for value in run.losses.latest.values())
+    assert torch.cuda.memory_allocated() - before < 1e6
+
+
+def test_a_value_read_back_is_refused_and_training_goes_on(capsys):
+    def prepare(run):
+        loss = run.model.loss_g
+        for phase in run.phases:
+            if phase.name == "G":
+                object.__setattr__(phase, "loss", lambda *args: loss(*args) | {"G_read": loss(*args)["G_L1"].item()})
+
+    run, _, _ = trained("pix2pix", "--cuda_graphs", "on", device=GPU, steps=8, prepare=prepare)
+    assert "phase G waits for values of the device (item())" in capsys.readouterr().out
+    assert not run.train_state.graphs.ready
+
+
+def test_a_run_with_graphs_resumes_and_is_tested(process):
+    """Whole commands: trials, replays, a save, plain steps and trials again, and test.py."""
+    flags = [*ON_GPU, "--netG", "resnet_4blocks", "--model", "cycle_gan", *RUN, "--max_dataset_size", 16]
+    for more in ([], ["--continue_train", "--n_epochs", 2]):
+        done = process("train", *flags, "--cuda_graphs", "on", *more)
+        assert done.code == 0, done.err
+        assert "run as CUDA graphs: 2 trials" in done.out
+    done = process("test", "--name", "run", "--gpu_ids", "0")
+    assert done.code == 0, done.err
+
+
+def test_autos_take_what_a_trial_finds(process):
+    flags = [*ON_GPU, "--netG", "resnet_4blocks", "--model", "pix2pix", *RUN]
+    done = process("train", *flags, "--amp", "auto", "--memory_format", "auto", "--cuda_graphs", "auto")
+    assert done.code == 0, done.err
+    assert "--amp, --memory_format auto takes " in done.out
+
+
+def test_16_bits_keep_channels_last():
+    """From the first convolution to the last, through instance norm, padding and residual sums."""
+    run, _, _ = trained("cycle_gan", "--netG", "resnet_4blocks", "--amp", "bf16", "--memory_format", "channels_last",
+                        device=GPU, steps=1)  # fmt: skip
+    seen = []
+    for part in run.model.G_A.modules():
+        if not any(part.children()):
+            part.register_forward_hook(lambda part, args, out: seen.append((type(part).__name__, out.stride(1))))
+    run.model.G_A(torch.rand(2, 3, 32, 32, device=GPU))
+    assert {step for name, step in seen[1:]} == {1}, seen  # the first one pads the image
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_activation_after_instance_norm_copies_nothing_back(channels_last):
     """torch's own instance norm returns a view; a step of CycleGAN made 282 copies for that."""

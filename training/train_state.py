@@ -56,7 +56,7 @@ class TrainState:
         roles = Roles(model, model.phases())
         tools = Toolbox.from_options(model, roles, o, ExtraTerms.from_options(model, o, roles))
         optimizers = Optimizers(tools.phases, o, tools.discriminators)
-        ema, graphs = Ema.from_options(model, o), StepGraphs.from_options(model, o, tools.phases)
+        ema, graphs = Ema.from_options(model, o), StepGraphs.from_options(model, o)
         return cls(model, tools.phases, optimizers, o.accumulate, ema=ema, tools=tools, graphs=graphs)
 
     def now(self, step: int, epoch: int = 1, share: float = 0.0) -> Now:

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -319,8 +320,20 @@ def test_every_way_is_one_that_training_takes(device):
 
 def test_on_a_gpu_every_model_is_measured_alone_and_in_batches():
     cases = case_table.make_cases(False, 0)
-    assert set(cases) == {f"step_{name}_{batch}" for name in case_table.trainable_models() for batch in (1, 16)}
-    assert all(case.arguments["device"] == 0 and case.counts_flops for case in cases.values())
+    steps = {name: case for name, case in cases.items() if name != "test_large"}
+    ways = {f"step_{m}_{b}{w}" for m in case_table.COMPARED_MODELS for b, of in case_table.GPU_WAYS.items() for w in of}
+    assert set(steps) == {f"step_{m}_{b}" for m in case_table.trainable_models() for b in (1, 16)} | ways
+    assert all(case.arguments["device"] == 0 and case.counts_flops for case in steps.values())
+    assert {name for name, case in cases.items() if case.is_16_bit} == {n for n in steps if "bf16" in n}
+    assert not any(case.compared for case in cases.values() if case.is_16_bit) and list(cases)[-1] == "test_large"
+    assert cases["test_large"].arguments["argv"][-2:] == ["--gpu_ids", "0"]
+
+
+def test_cases_that_start_too_late_have_a_row(monkeypatch):
+    monkeypatch.setattr(bench, "GPU_TIME_LIMIT_S", -1)
+    o = SimpleNamespace(cases=[], quick=True, gpu_ids=0, reference=None)
+    metrics, table = bench.measure_cases(o, 1)
+    assert metrics == {} and table.count("not measured: out of time") == len(case_table.make_cases(True, 0))
 
 
 def test_help_needs_no_torch():

@@ -90,6 +90,7 @@ def test_statistics_of_an_instance_norm_have_32_bits(kind, samples):
     out = norm(x)
     exact = nn.functional.group_norm(x.detach().double(), 8, *(p.detach().double() for p in norm.parameters()))
     assert out.dtype == torch.bfloat16 and keeps_layout(out)
+    assert "GroupNorm" not in out.grad_fn.name()  # whose backward pass is slow
     assert (out - exact).abs().max() <= 2**-7 * exact.abs().max()
     slope = torch.randn(samples, 8, 16, 16).bfloat16()
     (mine,) = torch.autograd.grad(out, x, slope)

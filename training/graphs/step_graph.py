@@ -49,7 +49,7 @@ class StepGraph:
         before = HostDraws()
         with self.host.recording():
             made: list[FullBatch] = []
-            self._forward = capture(lambda: made.append(FullBatch(self.model, self.batch, now)))
+            self._forward = capture(lambda: made.append(FullBatch(self.model, self.batch, DueOnly(now.due))))
             if self.host.stores:
                 raise NotCapturable("forward calls an image pool")
             self._inputs = self.host.take()
@@ -154,6 +154,18 @@ def _add_difference(sums: Tensor, plain: Any, replayed: Any) -> None:
         sums += torch.stack([gap.square().sum(), one.nan_to_num().square().sum()]).cpu()
     elif plain is not replayed and plain != replayed:
         sums[0] = float("inf")
+
+
+class DueOnly(Now):
+    """A Now whose phases alone may be read, because a graph belongs to them; other numbers change with every step."""
+
+    def __init__(self, due: frozenset[str]):
+        object.__setattr__(self, "due", due)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("step", "epoch", "share"):
+            raise NotCapturable(f"it reads now.{name}, which changes from step to step")
+        return super().__getattribute__(name)
 
 
 class TensorsOf(dict[str, Any]):

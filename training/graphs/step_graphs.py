@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from data.batches import Batch
-from registry.now import Now, declares_now
+from registry.now import Now
 from training.accumulation import FullBatch, MicroBatches, run_forward
 from training.graphs.host_state import DeviceReads, HostState
 from training.graphs.step_graph import (
@@ -30,10 +30,10 @@ class StepGraphs:
     """Runs steps as CUDA graphs where nothing but the batch changes from one step to the next; off by default.
 
     A step that a graph would not repeat is refused, with one note, and all steps are plain: one that reads values back
-    (item()), draws on the CPU, reads file names, gets `now`, or changes what the model holds besides tensors. So are
-    --grad_checkpoint, --compile, --accumulate, --amp fp16 and several processes. Batches of another shape, such as an
-    epoch's last, are plain without a note. The optimiser steps outside: its rates change, and Python is done with it
-    before the device is.
+    (item()), draws on the CPU, reads file names or more of `now` than `due`, or changes what the model holds besides
+    tensors. So are --grad_checkpoint, --compile, --accumulate, --amp fp16 and several processes. Batches of another
+    shape, such as an epoch's last, are plain without a note. The optimiser steps outside: its rates change, and Python
+    is done with it before the device is.
     exact: refuse graphs unless the trials are equal to the last bit. capture: records a function (see Capture).
     """
 
@@ -47,7 +47,7 @@ class StepGraphs:
         self.refusal = ""  # why no step is captured
 
     @classmethod
-    def from_options(cls, model: Any, o: Any, phases: list[Any]) -> "StepGraphs":
+    def from_options(cls, model: Any, o: Any) -> "StepGraphs":
         """Return the graphs of --cuda_graphs."""
         mode, device = o.cuda_graphs, next((p.device.type for p in model.parameters()), "meta")
         if mode == "off" or device == "meta":
@@ -55,7 +55,7 @@ class StepGraphs:
         self = cls(exact=mode == "auto", rounding=ROUNDING.get(o.amp, 0.0))
         if not on_cuda(model):
             self._refuse(f"there are none on {device}", quiet=mode == "auto")
-        elif why := _conflict(o) or _told_now(model, phases):
+        elif why := _conflict(o):
             self._refuse(why)
         else:
             self.capture = cuda_capture()
@@ -155,10 +155,3 @@ def _conflict(o: Any) -> str:
         "several processes exchange gradients": ranks.world_size() > 1,
     }
     return next((why for why, is_on in found.items() if is_on), "")
-
-
-def _told_now(model: Any, phases: list[Any]) -> str:
-    """Return which method is told where training stands: numbers that a graph would freeze; "" if none is."""
-    methods = {"forward": model.forward} | {f"the loss of phase {phase.name}": phase.loss for phase in phases}
-    told = next((name for name, method in methods.items() if declares_now(method)), "")
-    return told and f"{told} gets `now`, which changes from step to step"

@@ -132,8 +132,7 @@ def has_16_bit_units(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 faster than float32: AMX or AVX512-BF16 of a CPU, most CUDA devices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    names = "_is_amx_tile_supported", "_is_avx512_bf16_supported"  # private: absent means unknown
-    probes = [getattr(torch.cpu, name, None) for name in names]
+    probes = [vars(torch.cpu).get(name) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
     return device.type == "cpu" and any(probe() for probe in probes if probe)
 
 

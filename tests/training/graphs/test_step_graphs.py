@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from data.loading.loader import Loader
 from models.base import BaseModel, Phase
 from registry.lookup import find
+from tests.support.graphs.tapes import tape_capture
 from tests.support.runs import options
-from tests.support.stand_ins.tapes import tape_capture
 from tests.support.steps import TRAINED, far, trained
 from train import train_step
 from training.graphs.host_state import DeviceReads
@@ -238,11 +238,32 @@ def test_what_a_graph_would_freeze_is_refused_in_one_note(change, capsys):
     assert notes == [f"note: --cuda_graphs has no effect: {REFUSED[change]}"]
 
 
-class Hurried(Pair):
-    """Its forward is told where training stands."""
+class Informed(Pair):
+    """Its forward is told where training stands, and reads a part of that."""
+
+    reads = "due"
 
     def forward(self, batch, now):
+        assert getattr(now, self.reads) is not None
         return super().forward(batch)
+
+
+def test_phases_that_are_due_may_be_read():
+    graphed = graphed_steps(14, model=informed("due"))
+    assert same(plain_steps(14), graphed) and len(graphed[2].graphs.ready) == 2
+
+
+def informed(part):
+    torch.manual_seed(0)
+    model = Informed().train()
+    model.reads = part
+    return model
+
+
+@pytest.mark.parametrize("part", ["step", "epoch", "share"])
+def test_numbers_that_change_with_every_step_are_refused(part, capsys):
+    assert same(plain_steps(10), graphed_steps(10, model=informed(part)))
+    assert f"has no effect: it reads now.{part}, which changes from step to step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("flags", "why"), [
@@ -252,20 +273,13 @@ class Hurried(Pair):
 def test_flags_that_rule_graphs_out_are_named(flags, why, monkeypatch, capsys):
     monkeypatch.setattr("training.graphs.step_graphs.on_cuda", lambda model: True)
     o = options("--cuda_graphs", "on", *flags)
-    assert StepGraphs.from_options(pair(), o, pair().phases()).capture is None
+    assert StepGraphs.from_options(pair(), o).capture is None
     assert f"{flags[0]}" in (line := capsys.readouterr().out) and why in line
-
-
-def test_a_model_that_is_told_now_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("training.graphs.step_graphs.on_cuda", lambda model: True)
-    model = Hurried()
-    StepGraphs.from_options(model, options("--cuda_graphs", "on"), model.phases())
-    assert "has no effect: forward gets `now`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("mode", "says"), [("on", True), ("auto", False), ("off", False)])
 def test_a_cpu_has_none(mode, says, capsys):
-    StepGraphs.from_options(pair(), options("--cuda_graphs", mode), pair().phases())
+    StepGraphs.from_options(pair(), options("--cuda_graphs", mode))
     assert ("note: --cuda_graphs has no effect: there are none on cpu" in capsys.readouterr().out) == says
 
 

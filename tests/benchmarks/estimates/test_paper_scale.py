@@ -2,17 +2,17 @@
 
 import pytest
 
-from benchmarks.scale import paper_scale
-from benchmarks.scale.paper_scale import Task
+from benchmarks.estimates import paper_scale
+from benchmarks.estimates.paper_scale import Task
 
 
 def test_the_page_is_the_scripts():
-    """Write it with: python benchmarks/scale/paper_scale.py --write."""
+    """Write it with: python benchmarks/estimates/paper_scale.py --write."""
     assert paper_scale.PAGE.read_text(encoding="utf-8") == paper_scale.page()
 
 
 def test_stored_counts_are_those_of_the_models():
-    """Count them again with: python benchmarks/scale/paper_scale.py --count."""
+    """Count them again with: python benchmarks/estimates/paper_scale.py --count."""
     stored = paper_scale.counts()
     for key, counted in paper_scale.count_steps({"pix2pix": (256,)}).items():
         assert counted == stored[key]

@@ -1,7 +1,7 @@
 """Say how long the papers' settings take, from measured steps and counted operations: docs/scale.md.
 
-python benchmarks/scale/paper_scale.py --write writes the page from the tables of docs/performance.md and the counts in
-benchmarks/scale/step_counts.tsv; --count counts these again (minutes).
+python benchmarks/estimates/paper_scale.py --write writes the page from the tables of docs/performance.md and the counts
+in step_counts.tsv beside this file; --count counts these again (minutes).
 """
 
 import csv
@@ -26,7 +26,7 @@ from train import train_step
 from training.dry_run import count_flops_and_activations, long_duration
 
 PAGE, MEASURED = ROOT / "docs" / "scale.md", ROOT / "docs" / "performance.md"
-COUNTS = ROOT / "benchmarks" / "scale" / "step_counts.tsv"
+COUNTS = ROOT / "benchmarks" / "estimates" / "step_counts.tsv"
 EPOCHS, FLOAT_BYTES = 200, 4
 TENSORS_PER_WEIGHT = 4  # a weight, its gradient, and Adam's two moments
 CORES, LAPTOP_CORES, GPUS = 2, 8, 8  # of the measured CPU, of a laptop, in a machine
@@ -71,9 +71,9 @@ HEADS = (
 TEXT = """# How long a paper's training takes
 
 This page answers "can I train this here?" before you start. Each number is computed by
-`python benchmarks/scale/paper_scale.py --write`, from the steps measured in [performance.md](performance.md) and from
-counted operations. `python train.py ... --dry_run` says the same of your own run on your own machine: it measures two
-steps.
+`python benchmarks/estimates/paper_scale.py --write`, from the steps measured in [performance.md](performance.md) and
+from counted operations. `python train.py ... --dry_run` says the same of your own run on your own machine: it measures
+two steps.
 
 The settings are those of the papers: {epochs} epochs at batch 1, in 32 bits (on the GPU, convolutions in
 TensorFloat-32), models at their defaults. Times are those of computing, without loading, metrics and pages.
@@ -238,7 +238,7 @@ def main(argv, report):
     """Print the page, or write it."""
     command = Command(__file__, __doc__)
     command.add_switch("--write", f"write docs/{PAGE.name} instead of printing it")
-    command.add_switch("--count", f"count operations again, into benchmarks/{COUNTS.name}")
+    command.add_switch("--count", f"count operations again, into {COUNTS.name}")
     o = command.parse_argv(argv)
     if o.count:
         found = count_steps(dict.fromkeys(CASES, SIDES))

@@ -1,1 +1,0 @@
-"""How long whole trainings take, from measured steps."""
