@@ -12,7 +12,10 @@ from torch.optim import Adam, Optimizer, optimizer
 # methods that torch hides from its compiler, which their first call would import: that takes 0.8 s
 HIDDEN_METHODS = ("add_param_group", "load_state_dict", "state_dict")
 # the hooks of all optimisers, to which torch adds in place
-GLOBAL_HOOKS = [getattr(optimizer, f"_global_optimizer_{when}_hooks", {}) for when in ("pre", "post")]
+GLOBAL_HOOKS = [
+    getattr(optimizer, "_global_optimizer_pre_hooks", {}),
+    getattr(optimizer, "_global_optimizer_post_hooks", {}),
+]
 
 
 @lru_cache
