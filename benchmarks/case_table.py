@@ -129,8 +129,8 @@ def _tiny_flags(model: str) -> list[str]:
 
 
 def _small_flags(model: str) -> list[str]:
-    """Return flags of a step that takes tenths of a second; cgan's defaults are as small."""
-    return {"cgan": [], "gan": _width_flags(16)}.get(model, SMALL_FLAGS)
+    """Return flags of a step that takes tenths of a second; cgan's defaults are those of the images, 128x128 here."""
+    return {"cgan": "--load_size 32 --crop_size 32".split(), "gan": _width_flags(16)}.get(model, SMALL_FLAGS)
 
 
 def _width_flags(ngf: int) -> list[str]:

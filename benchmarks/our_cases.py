@@ -139,7 +139,9 @@ class LoadPairs:
         from data.loading.loader import Loader
         from options.parse import parse
         from registry.lookup import find
+        from util.malloc import keep_freed_memory
 
+        keep_freed_memory()  # as train.py does on a CPU
         folder = Path(shared, "pairs")
         write_demo_images(folder / "train", pairs, (512, 256))
         flags = f"--model pix2pix --num_threads {workers} --max_dataset_size {pairs} --cache {cache}".split()

@@ -134,7 +134,8 @@ class Aligned(BaseDataset):
         if self.paired:
             files.append(self.partners[index] if self.partners else path)
         requests = list(zip(files, self.channels, strict=True))
-        pictures = self.load_images(requests, lambda: self._read_images(files), self.side_order)
+        loaded = self.load_images(requests, lambda: self._read_images(files), self.side_order)
+        pictures = self.preprocess.scaled_sides(loaded, self.side_order)
         geometry = self.preprocess.draw()
         tensors = [
             self.preprocess(picture, name, geometry, paired=True, side=side)

@@ -53,8 +53,12 @@ class Unaligned(BaseDataset):
         path_A = self.paths_A[index % len(self.paths_A)]
         other = index if self.o.serial_batches else random.randrange(len(self.paths_B))
         path_B = self.paths_B[other % len(self.paths_B)]
-        A = self.preprocess(self.load_image(path_A, self.nc_A, "A"), path_A, self.preprocess.draw(), side="A")
-        B = self.preprocess(self.load_image(path_B, self.nc_B, "B"), path_B, self.preprocess.draw(), side="B")
+        requests = (path_A, self.nc_A, "A"), (path_B, self.nc_B, "B")
+        pictures = self.preprocess.scaled_sides([self.load_image(*request) for request in requests], "AB")
+        A, B = (
+            self.preprocess(picture, path, self.preprocess.draw(), side=side)
+            for picture, (path, _, side) in zip(pictures, requests, strict=True)
+        )
         return {"A": A, "B": B, "path_A": path_A, "path_B": path_B}
 
 

@@ -35,9 +35,10 @@ def declares_now(function: Callable) -> bool:
     plain = getattr(function, "__func__", function)  # that of a method
     if not isinstance(plain, FunctionType):  # another object may change what it calls
         return _has_now(function)
-    if plain not in _known:
-        _known[plain] = _has_now(function)
-    return _known[plain]
+    known = _known.get(plain)
+    if known is None:
+        known = _known[plain] = _has_now(function)
+    return known
 
 
 _known: WeakKeyDictionary[FunctionType, bool] = WeakKeyDictionary()  # weak: does not keep a function that was replaced

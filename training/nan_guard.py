@@ -42,8 +42,10 @@ class NanGuard:
     def check_losses(self, terms: Mapping[str, Any], batch: Mapping[str, Any], progress: Progress) -> bool:
         """Return whether the optimiser may step on these losses; if not, the step ends. May raise Diverged."""
         values = {name: value.detach() if isinstance(value, Tensor) else value for name, value in terms.items()}
-        images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
         total = copy_to_cpu(sum(values.values()))
+        if not self.deferred and not self.pending and math.isfinite(float(total)):
+            return True
+        images = [str(path) for key in ("path_A", "path_B") for path in batch.get(key, [])[:4]]
         own = getattr(terms, "own", terms)  # of several processes
         self.pending.append(_StepLosses(values, total, images, progress.epoch, progress.step, own))
         return self._check_pending(before=progress.step if self.deferred else progress.step + 1)

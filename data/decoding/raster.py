@@ -68,6 +68,15 @@ def to_array(picture: Picture) -> np.ndarray:
     return array[:, :, None] if array.ndim == 2 else array
 
 
+def channel_planes(picture: Picture) -> np.ndarray:
+    """Return an image as an array (C, H, W), read-only; rows of a plane are in one piece where Pillow can do that."""
+    if isinstance(picture, Raster) or picture.mode != "RGB":
+        return to_array(picture).transpose(2, 0, 1)
+    width, height = picture.size
+    lines = picture.tobytes("raw", "RGB;L")  # of each line first all reds, then all greens, then all blues
+    return np.frombuffer(lines, np.uint8).reshape(height, 3, width).transpose(1, 0, 2)
+
+
 def resize_nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return an array (H, W) or (H, W, C) scaled to (width, height) by repeating and omitting pixels."""
     (height, width), (wanted_width, wanted_height) = array.shape[:2], size

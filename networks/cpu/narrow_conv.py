@@ -27,7 +27,7 @@ def fits(conv: nn.Conv2d) -> bool:
 
 def convolve(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return the convolution that `conv` computes of x, (N, C, H, W), with these weights."""
-    narrow = eligible.is_default_conv(conv) and (_by_columns(conv) or _by_rows(conv))
+    narrow = (_by_columns(conv) or _by_rows(conv)) and eligible.is_default_conv(conv)
     if not narrow or not eligible.can_use_cpu_kernel(conv, x):
         return nn.Conv2d._conv_forward(conv, x, weight, bias)
     return (_convolve_by_columns if _by_columns(conv) else _convolve_by_rows)(x, weight, bias, *conv.padding)

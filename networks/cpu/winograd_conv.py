@@ -58,7 +58,7 @@ def uses_winograd(conv: nn.Conv2d, x: Tensor) -> bool:
 
 def _is_possible(conv: nn.Conv2d) -> bool:
     few = min(conv.in_channels, conv.out_channels) < MIN_CHANNELS
-    return eligible.is_default_conv(conv) and conv.kernel_size[0] in (3, 4) and not few
+    return not few and conv.kernel_size[0] in (3, 4) and eligible.is_default_conv(conv)
 
 
 class WinogradConv2d(nn.Conv2d):

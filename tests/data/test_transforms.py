@@ -1,12 +1,16 @@
 """Each side is scaled as its flag says: label maps without new values, all other images as ever."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data.decoding.raster import Raster
+from data.decoding.side_threads import map_sides
+from data.transforms import Preprocess, to_tensor
 from tests.support.data_folders import load, make, sample, save
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -131,3 +135,55 @@ def test_a_run_remembers_how_label_maps_are_scaled(masks, command):
         shown = Image.open(masks / "results" / name / "test_latest" / "images" / "0_real_A.png")
         made[name] = set(np.unique(np.asarray(shown)).tolist())
     assert made["near"] == set(LABELS) < made["old"]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (70, 50), (257, 260)])
+def test_tensors_have_the_bits_of_the_formula(mode, size):
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    tensor = to_tensor(Image.fromarray(array))
+    expected = (torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1).float() / 255 - 0.5) / 0.5
+    assert torch.equal(tensor, expected) and tensor.is_contiguous()
+    tensor += 1  # its memory is its own
+
+
+@pytest.fixture
+def scaling_threads(monkeypatch):
+    """The names of the threads that have scaled an image; two threads may compute."""
+    names, scaled, before = set(), Preprocess.scaled, torch.get_num_threads()
+
+    def noted(*args):
+        names.add(threading.current_thread().name)
+        return scaled(*args)
+
+    monkeypatch.setattr(Preprocess, "scaled", noted)
+    torch.set_num_threads(2)
+    yield names
+    torch.set_num_threads(before)
+
+
+STEPS = ["resize_and_crop", "scale_width_and_crop", "scale_shortside_and_crop", "resize_and_zoom_and_crop", "none"]
+
+
+@pytest.mark.parametrize("mode", ["aligned", "unaligned"])
+@pytest.mark.parametrize("steps", STEPS)
+def test_sides_scaled_in_threads_are_the_same(steps, mode, tmp_path, scaling_threads):
+    for n, size in enumerate(((151, 171), (151, 171), (203, 190))):
+        for side in "AB":
+            save(picture(n, *size), tmp_path / f"train{side}" / f"{n}.png")
+    argv = [tmp_path, "--load_size", 160, "--crop_size", 144, "--preprocess", steps, "--augment", "rotation(20)"]
+    dataset, samples = make(mode, *argv, "--interpolation_B", "bilinear"), {}
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        samples[threads] = [sample(dataset, index, draw) for index in range(3) for draw in range(2)]
+        assert any(name.startswith("sides") for name in scaling_threads) is (threads == 2)
+        scaling_threads.clear()
+    for found, expected in zip(samples[2], samples[1], strict=True):
+        assert all(torch.equal(found[side], expected[side]) for side in "AB")
+
+
+def test_an_error_in_a_thread_is_raised():
+    assert map_sides(str, [1, 2, 3]) == ["1", "2", "3"]
+    with pytest.raises(ZeroDivisionError):
+        map_sides(lambda x: 1 / x, [1, 0])

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from training.stepping.lean_optimizers import lean
 
@@ -66,6 +67,8 @@ def test_steps_have_the_bits_of_torchs(kind, settings):
         optimizer.zero_grad()
         assert all(p.grad is None for p in nets.parameters())
         train(optimizer, nets, 2)
+        optimizer.zero_grad(set_to_none=False)
+        assert not any(p.grad.any() for p in nets.parameters())
         optimizer.state.clear()
         train(optimizer, nets, 2, idle=0)
     assert_equal_states(theirs, ours)
@@ -99,6 +102,10 @@ def test_hooks_closures_and_copies_work():
     optimizer.register_step_post_hook(lambda *_: calls.append("after"))
     train(optimizer, nets, 2)
     assert calls == ["before", "after"] * 2
+    for_all = register_optimizer_step_pre_hook(lambda *_: calls.append("all"))
+    train(optimizer, nets, 1)
+    for_all.remove()
+    assert calls[4:] == ["all", "before", "after"]
     assert optimizer.step(lambda: 7) == 7
     twin = copy.deepcopy(optimizer)
     assert type(twin) is type(optimizer) and isinstance(twin, torch.optim.Adam)
