@@ -15,11 +15,11 @@ from data.decoding.header_check import HeaderCheck
 from data.decoding.images import ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.enlargement import enlargement_notes
-from data.fingerprint import Inventory
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
 from data.listing.columns import Columns
 from data.listing.files import dataset_root, find_storage, is_demo, size_and_mtime
+from data.listing.fingerprint import Inventory
 from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths

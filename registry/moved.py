@@ -51,7 +51,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "util.display": "displays.base displays.group",
     "util.files": "util.atomic_write",
     "util.health": "displays.health_rules",
-    "util.inventory": "data.fingerprint",
+    "util.inventory": "data.listing.fingerprint",
     "util.lab": "data.decoding.cielab",
     "util.log": "displays.loss_log",
     "util.losses": "displays.loss_log",

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data.base import Spec
-from data.fingerprint import Inventory
+from data.listing.fingerprint import Inventory
 from data.loading.loader import Loader
 from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text

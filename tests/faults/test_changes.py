@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.fingerprint import Inventory
+from data.listing.fingerprint import Inventory
 from tests.support.images import picture
 from tests.support.resuming import differences, flags, newest, plugins, stopping, straight, tree_hash
 from tests.support.runs import SMALL

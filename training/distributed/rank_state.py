@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.fingerprint import Inventory
+from data.listing.fingerprint import Inventory
 from networks.norm import synchronise
 from networks.toolbox import tool_state
 from serialization import exchange
