@@ -39,7 +39,7 @@ from util.errors import UserError, printable
 CPU_LIMIT_S = 2.0  # CPU time for one image
 WALL_LIMIT_S = 60.0  # wall time for one image; a process that takes longer waits for something that never comes
 MAX_PIXELS = 25_000_000  # --max_image_pixels; time and memory are at most proportional to it
-MAX_MEMORY_MB = 1000  # of a process, which takes 70 MB without an image and up to 27 bytes per pixel (APNG)
+MAX_MEMORY_MB = 930  # of a process, beyond what it has at its start; an APNG takes up to 27 bytes per pixel
 WARMUP_IMAGES = 500  # images after which a process has loaded all that it needs
 CHANNEL_COUNTS = (3, 3, 1, 4)
 COLUMN_WIDTHS = {"read": 8, "refused": 9, "bad": 6}
@@ -180,6 +180,8 @@ def run_reader(results: Connection, numbers: range, folder: str, reader: Reader,
         signal.signal(name, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hides libtiff's messages
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)  # returns free memory, so that VmRSS shows leaks
+    trim(0)
+    start_mb = memory_mb("VmRSS")  # what a process that has done other things leaves to its children is much
     for done, number in enumerate(numbers, 1):
         # Write the file.
         _, ending, data = mutated_file(number)
@@ -205,7 +207,7 @@ def run_reader(results: Connection, numbers: range, folder: str, reader: Reader,
         # Send the outcome.
         zips._open_zips.clear()  # otherwise 1,000 files stay open
         path.unlink()
-        peak_mb = memory_mb("VmHWM")
+        peak_mb = memory_mb("VmHWM") - start_mb
         if peak_mb > MAX_MEMORY_MB and outcome != "bad":
             outcome, message = "bad", f"took {peak_mb} MB"
         held_mb = 0
