@@ -107,6 +107,8 @@ def one_hot(
         why = f"are not among the {n_classes} classes 0 to {n_classes - 1}"
         remedy = f"raise the number of classes, or give one_hot(ignore={found[-1]}) or unknown={found[-1]}"
         raise DataError("labels", ", ".join(map(str, found)), why, remedy)
+    if is_recorded:  # ONNX counts negative numbers from the end
+        ids = torch.where((ids < 0) & ~ignored, planes, ids)
     number, *size = ids.shape
     made = torch.zeros(number, planes, *size, device=ids.device)
     return made.scatter_(1, ids.masked_fill(ignored, 0)[:, None].long(), (~ignored)[:, None].to(made.dtype))

@@ -3,24 +3,25 @@
 import argparse
 import re
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data.shards import settings as shard_settings
-from options import checks, effects, recipe, store, texts, words, wrong_words
+from options import checks, effects, recipe, store, texts, words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
+from options.names import wrong_words
 from options.names.position import POSITION, check_position, take_folder
+from options.names.wrong_words import KnownFlags, checked
 from options.test import Test
 from options.toolbox import Toolbox, without_replaced
 from options.train import Train
-from options.wrong_words import KnownFlags, checked
 from registry import discovery
 from registry.lookup import entry, find
-from util.errors import CheckpointError, OptionError, UnknownName, print_line
+from util.errors import CheckpointError, OptionError, UnknownName, UserError, print_line
 from util.size import Size
 from util.spelling import normalise_name
 
@@ -46,7 +47,7 @@ def parse(argv: list[str], phase: str) -> Options:
     if saved and "model" in asked and normalise_name(asked["model"]) != normalise_name(saved.get("model", "")):
         saved.pop("dataset_mode", None)  # another model has its own default data set
     layers.choose(saved | asked, location)
-    if (own := layers.in_own_words(argv, saved)) != argv:
+    if (own := layers.in_own_words(argv, saved, config)) != argv:
         return parse(own, phase)
     if wants_help:
         layers.merge({}, {}, {}, "")  # adds the defaults that go with those of the recipe
@@ -149,13 +150,14 @@ class _Layers:
             raise self.known_flags().unknown(unknown, self.recipe.places[unknown[0]])
         self.defaults |= {name: self.recipe.check(by_name[name]) for name in self.recipe.values}
 
-    def in_own_words(self, argv: list[str], saved: dict[str, Any]) -> list[str]:
+    def in_own_words(self, argv: list[str], saved: dict[str, Any], config: dict[str, Any]) -> list[str]:
         """Return a command line in which flags and values of the model's authors have their names here."""
         own = words.in_own_names(argv, getattr(self.model, "other_names", {}), self.flags, self.phase)
         own = words.in_own_values(own, getattr(self.model, "other_values", {}))
         if not (getattr(self.model, "ratio_in_size", False) and words.has_flag(own, "aspect_ratio")):
             return own
-        given = {"layout": own[own.index("--layout") + 1]} if "--layout" in own[:-1] else {}
+        layout = words.flag_value(own, "layout") or config.get("layout")
+        given = {"layout": layout} if layout else {}
         return words.with_ratio_in_size(own, saved.get("crop_size", self.merge({}, {}, given, "").crop_size))
 
     def by_name(self, name: str) -> Flag:
@@ -303,13 +305,15 @@ def _load_saved(location: dict[str, Any], asked: dict[str, Any], layers: _Layers
         return {}
     folder = layers.folder = Path(location["checkpoints_dir"]) / location["name"]
     saved = store.load(folder)
-    flags = {
-        flag.name: flag for flag in layers.train_flags + layers.base if flag.name in saved and flag.name not in asked
-    }
+    flags = {flag.name: flag for flag in layers.train_flags + layers.base if flag.name in saved}
+    others = {name: flags.pop(name) for name in flags.keys() & asked.keys()}  # a wrong one is not used
     with _saved_option_errors(folder):
         flags.pop("plugin", None)
         paths = layers.by_name("plugin").check(saved.get("plugin", ()))
     discovery.restore_paths(paths, _as_tuple(asked.get("plugin", ())), store.options_source(folder))
+    for name, flag in others.items():
+        with suppress(UserError):
+            saved[name] = flag.check(saved[name])
     with _saved_option_errors(folder):
         return saved | {name: flag.check(saved[name]) for name, flag in flags.items()}
 

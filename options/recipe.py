@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from options.fields import TRUTH_WORDS, Flag
+from options.names.wrong_words import checked
 from options.store import read_small_text
-from options.wrong_words import checked
 from registry.lookup import Entry, Table, entries, entry
 from util.errors import OptionError, UnknownName
 from util.spelling import normalise_name

@@ -3,12 +3,12 @@
 from registry.lookup import Table
 
 OPTIMIZERS = Table("optimizer", {  # called as (params, lr), and with betas=(beta1, beta2) if it declares them
-    "adam": "training.optimizers:adam",
-    "adamw": "training.optimizers:adamw",
-    "rmsprop": "training.optimizers:rmsprop",
-    "sgd": "training.optimizers:sgd",
-    "radam": "training.optimizers:radam",
-    "adafactor": "training.optimizers:adafactor",
+    "adam": "training.stepping.optimizers:adam",
+    "adamw": "training.stepping.optimizers:adamw",
+    "rmsprop": "training.stepping.optimizers:rmsprop",
+    "sgd": "training.stepping.optimizers:sgd",
+    "radam": "training.stepping.optimizers:radam",
+    "adafactor": "training.stepping.optimizers:adafactor",
 })  # fmt: skip
 TERMS = Table("term", {  # called as (fake, real): images (N, C, H, W) in [-1, 1] -> scalar; --terms has weights
     "tv": "training.extra_terms:total_variation",

@@ -1,5 +1,6 @@
 """Estimate from two steps what a training run costs: parameters, operations, memory, time (--dry_run)."""
 
+import math
 import sys
 import time
 from contextlib import nullcontext
@@ -29,14 +30,15 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
     state = TrainState.from_options(model.to(device), o)
-    # Time two real steps.
-    times = []
-    for count in range(2):
+    # Time two real steps, in which all phases are due, and one of the others if some phases are not due at every step.
+    times, cycle = [], math.lcm(*(phase.every for phase in state.phases))
+    for count in (0, cycle, cycle + 1)[: 2 if cycle == 1 else 3]:
         began = time.perf_counter()
         train_step(state, to_device(batch, device), state.now(count))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
+    mean = (times[1] + (cycle - 1) * times[-1]) / cycle
     # Count operations and activations on meta tensors.
     try:
         flops, saved = count_flops_and_activations(train_step, o, model, batch)
@@ -53,8 +55,9 @@ def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device
         f"{numel / 1e6:.3f} M parameters; {in_all} with their {kept}",
         counts,
         f"{times[0]:.2f} s for the first step, {times[1]:.2f} s for the second",
-        f"{long_duration(times[1] * len(loader) * epochs)} for all {count_text(epochs, 'epoch')}: an extrapolation of"
-        " the second step, without loading, metrics and pages (docs/scale.md has the papers' settings)",
+        f"{long_duration(mean * len(loader) * epochs)} for all {count_text(epochs, 'epoch')}: an extrapolation of"
+        f" {'the second step' if cycle == 1 else 'steps with and without all phases'}, without loading, metrics and"
+        " pages (docs/scale.md has the papers' settings)",
         f"at most {format_bytes(peak)} of memory of {memory_owner}" if peak else "the peak of memory is not known here",
     )
     return "\n".join(rows)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd.graph import increment_version
 
 from networks.toolbox.settings import tool
-from training.optimizers import DEFAULT, OptimizerKind
+from training.stepping.optimizers import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
 GIVEN_KEYS = {"base_lr", "betas", "name", "optimizer"}  # of a parameter group, which an optimiser only reads
@@ -155,7 +155,19 @@ class Optimizers:
                 param_groups.append(group | {key: own[key] for key in keys})
             optimizer.load_state_dict(saved | {"param_groups": param_groups})
             now.check_state(optimizer)
+            _lay_out_like_parameters(optimizer)
         return notes
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory order of their parameters; fused kernels expect it, and the state may have another one.
+
+    It does if the run was saved with another --memory_format.
+    """
+    for p, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                kept[name] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
 def trainable_parameters(net: nn.Module) -> list[nn.Parameter]:

@@ -1,1 +1,1 @@
-"""Names that flags have elsewhere."""
+"""Names that flags have elsewhere, and the answers to wrong words."""

@@ -210,3 +210,12 @@ def test_edges_are_where_a_neighbour_differs():
     for ids in (instance, instance[:, None]):
         edges = instance_edges(ids)
         assert edges.dtype == torch.float32 and edges.tolist() == [[[[float(x) for x in row] for row in expected]]]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_recorded_one_hot_refuses_negative_ids():
+    """ONNX's scatter counts them from the end."""
+    recorded = torch.jit.trace(lambda ids: one_hot(ids, 3, ignore=-2), torch.zeros(1, 2, 2, dtype=torch.long))
+    assert recorded(torch.full((1, 2, 2), -2)).sum() == 0
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        recorded(torch.full((1, 2, 2), -1))

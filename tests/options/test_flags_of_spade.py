@@ -12,6 +12,7 @@ from options.names.spade import OF_SPADE, VALUES_OF_SPADE
 from options.parse import parse
 from tests.support.runs import ROOT
 from util.errors import OptionError
+from util.size import Size
 
 FACTS = Path(__file__).resolve().parents[1] / "facts" / "spade_options.tsv"
 MODES = ("coco", "ade20k", "cityscapes", "facades", "custom")
@@ -109,6 +110,7 @@ def test_a_refused_flag_says_what_to_do(flag):
 @pytest.mark.parametrize(("words", "size"), [
     ("--aspect_ratio=2 --crop_size=96", "96x48"), ("--crop_size 96 --aspect_ratio 0.5", "96x192"),
     ("--crop_size 96 --aspect_ratio 1", "96"), ("--dataset_mode custom --aspect_ratio 2", "256x128"),
+    ("--layout=coco --aspect_ratio 2", "256x128"), ("--layout coco --aspect_ratio=2", "256x128"),
 ])  # fmt: skip
 def test_an_aspect_ratio_is_that_of_the_crop(words, size):
     assert str(parse(["--model", "spade", *words.split()], "train").crop_size) == size
@@ -136,3 +138,12 @@ def test_a_flag_that_contradicts_the_runs_networks_is_named(given, said, tmp_pat
 def test_the_size_that_shapes_a_generator_with_a_z_has_an_effect(flags, said, capsys):
     parse(["--model", "spade", "--preprocess", "resize", "--load_size", "64", "--crop_size", "64", *flags], "train")
     assert ("note: --crop_size has no effect" in capsys.readouterr().out) == said
+
+
+def test_a_stored_size_is_a_size_also_beside_a_given_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--model", "spade", "--name", "run", "--crop_size", "96x48"]
+    (tmp_path / "checkpoints/run").mkdir(parents=True)
+    store.save(parse(argv, "train"), tmp_path / "checkpoints/run", "train")
+    again = parse([*argv, "--continue_train"], "train")
+    assert again.saved["crop_size"] == again.crop_size == Size(96, 48)

@@ -188,6 +188,28 @@ def test_state_goes_round_and_the_next_step_is_the_same():
     assert [g["lr"] for g in other.param_groups()] == [0.1, 0.3]
 
 
+@pytest.mark.parametrize("layouts", [(0, 1), (1, 0)], ids=["to channels_last", "to contiguous"])
+def test_state_goes_over_to_another_memory_layout(layouts):
+    """The fused kernel reads weights, gradients and moments in the order in which they lie in memory."""
+    formats, ended, state = (torch.contiguous_format, torch.channels_last), [], {}
+    for second in (layouts[0], layouts[1]):
+        torch.manual_seed(0)
+        net = nn.Conv2d(3, 4, 3)
+        for part, layout in enumerate((layouts[0], second)):
+            net.to(memory_format=formats[layout])
+            optimizers = Optimizers([Phase("G", [net], lambda: None)], options())
+            if part:
+                optimizers.load_state_dict(state)
+            for number in range(2):
+                net.weight.grad = torch.linspace(-1, 1, 108).view(4, 3, 3, 3).pow(1 + number)
+                net.weight.grad = net.weight.grad.contiguous(memory_format=formats[layout])
+                net.bias.grad = torch.ones(4)
+                optimizers.step("G")
+            state = copy.deepcopy(optimizers.state_dict())
+        ended.append(net.weight.detach().clone(memory_format=torch.contiguous_format))
+    assert torch.equal(*ended)
+
+
 def test_state_of_other_phases_is_refused():
     n = nets("G", "D")
     state = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS).state_dict()

@@ -31,9 +31,9 @@ class StepGraphs:
 
     A step that a graph would not repeat is refused, with one note, and all steps are plain: one that reads values back
     (item()), draws on the CPU, reads file names or more of `now` than `due`, or changes what the model holds besides
-    tensors. So are --grad_checkpoint, --compile, --accumulate, --amp fp16 and several processes. Batches of another
-    shape, such as an epoch's last, are plain without a note. The optimiser steps outside: its rates change, and Python
-    is done with it before the device is.
+    tensors. So are models with after_step, --grad_checkpoint, --compile, --accumulate, --amp fp16 and several
+    processes. Batches of another shape, such as an epoch's last, are plain without a note. The optimiser steps outside:
+    its rates change, and Python is done with it before the device is.
     exact: refuse graphs unless the trials are equal to the last bit. capture: records a function (see Capture).
     """
 
@@ -57,6 +57,8 @@ class StepGraphs:
             self._refuse(f"there are none on {device}", quiet=mode == "auto")
         elif why := _conflict(o):
             self._refuse(why)
+        elif hasattr(model, "after_step"):
+            self._refuse("after_step may change what a step reads")
         else:
             self.capture = cuda_capture()
         return self
@@ -69,6 +71,9 @@ class StepGraphs:
         if self.capture is None or self.shapes not in (None, shapes):
             return run_forward(state.model, batch, state.micro_batches, now)
         graph = self.graphs.get(now.due) or self._next_graph(state, batch, now, shapes)
+        if graph is not None and not graph.is_valid():
+            self._refuse("the model's tensors, or images of its pools, were replaced")
+            graph = None
         if graph is not None and graph.trials < TRIALS:
             return TriedBatch(graph, state.model, batch, now)
         if graph is not None and self._accepts(graph, now):
@@ -90,7 +95,7 @@ class StepGraphs:
             self.graphs[now.due], self.shapes = StepGraph(state, batch, now, self.capture), shapes
         except (UserError, KeyboardInterrupt):
             raise
-        except Exception as problem:  # CUDA may refuse whatever a plug-in does
+        except Exception as problem:  # CUDA refuses a capture with errors of many kinds
             self._refuse(str(problem) if isinstance(problem, NotCapturable) else first_line(problem))
         finally:
             restore_generators(generators)
@@ -100,9 +105,7 @@ class StepGraphs:
 
     def _accepts(self, graph: StepGraph, now: Now) -> bool:
         """Whether a graph may take the place of plain steps; say so once, or refuse it."""
-        if not graph.is_valid():
-            self._refuse("the model's tensors, or images of its pools, were replaced")
-        elif now.due not in self.ready:
+        if now.due not in self.ready:
             gap = f"by {graph.worst:.1e}" if graph.worst else "to the last bit"
             if graph.worst > (0.0 if self.exact else self.rounding):
                 more = "; --cuda_graphs on accepts that" if graph.worst <= self.rounding else ""

@@ -1,1 +1,1 @@
-"""How an optimiser steps, with little work beside its arithmetic."""
+"""Which optimisers there are, and how they step with little work beside their arithmetic."""

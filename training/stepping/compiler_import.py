@@ -14,8 +14,8 @@ COMPILER = "torch._dynamo"
 def without_compiler() -> Iterator[None]:
     """Inside the block, functions that torch hides from its compiler do not import it to be hidden.
 
-    Many operations on meta tensors are such functions. Nothing changes if the compiler is imported already, and
-    whoever needs more of it gets it.
+    Many operations on meta tensors are such functions. Nothing changes if the compiler is imported already. Any other
+    use of the compiler imports it.
     """
     if COMPILER in sys.modules:
         yield
@@ -35,8 +35,13 @@ class _StandIn(ModuleType):
         super().__init__(name)
         self.hidden: list[Callable[..., Any]] = []
 
-    def disable(self, function: Callable[..., Any], recursive: bool = True, **options: Any) -> Callable[..., Any]:
-        """Return the function itself, which torch then keeps in the attribute __dynamo_disable until `remove`."""
+    def disable(self, function: Any = None, recursive: bool = True, **options: Any) -> Any:
+        """Return the function itself, which torch then keeps in the attribute __dynamo_disable until `remove`.
+
+        That is for torch's own functions, which it hides with wrapping=False; others are hidden by the compiler.
+        """
+        if function is None or options.get("wrapping") is not False:
+            return self.__getattr__("disable")(function, recursive, **options)
         self.hidden.append(function)
         return function
 
@@ -45,11 +50,11 @@ class _StandIn(ModuleType):
         if sys.modules.get(COMPILER) is self:
             del sys.modules[COMPILER]
         for function in self.hidden:
-            vars(function).pop("__dynamo_disable", None)
+            getattr(function, "__dict__", {}).pop("__dynamo_disable", None)
         self.hidden.clear()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by Python's import, not by a user of the compiler
+        if name.startswith("__") and name != "__path__":  # asked by Python's import; __path__ for a module inside
             raise AttributeError(name)
         self.remove()
         return getattr(importlib.import_module(COMPILER), name)

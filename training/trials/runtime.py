@@ -1,6 +1,7 @@
 """Choose --amp auto, --compile auto and --memory_format auto by timing steps of copies, and apply what was chosen."""
 
 import copy
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def apply_fastest(train_step: TrainStep, o: Any, model: Any, loader: Any, device
         asked |= {flag for flag in FLAGS[1:] if getattr(o, flag) == "auto" and flag in o.given}
     if asked and (kept := {flag: o.saved.get(flag, "auto") for flag in asked}) and "auto" not in kept.values():
         _set(o, kept)
+        print_line(f"note: {_names(asked)} auto: the run goes on with what it began with, {_text(kept)}")
     elif asked:
         _set(o, _trial(train_step, o, model, loader, device, asked))
     elif o.amp == "off" and "amp" not in o.given:
@@ -55,7 +57,11 @@ def _trial(
         return plain
     with _unchanged_generators():
         trials = _Trials(train_step, o, model, to_device(loader.example_batch(), device), device)
-        best, gain, seconds = plain, 1.0, trials.plain_seconds(plain)
+        try:
+            best, gain, seconds = plain, 1.0, trials.plain_seconds(plain)
+        except Exception as problem:  # such as a model that cannot be copied, or too little memory for a copy
+            print_line(f"note: {_names(asked)} auto: no trial, because a step of a copy fails ({first_line(problem)})")
+            return plain
         for values in candidates(plain, asked, device):
             try:
                 ratio, took = trials.compare(values)
@@ -104,17 +110,16 @@ class _Trials:
         ours, plain = (min(each) for each in reversed(list(zip(*times, strict=True))))
         return plain / ours, ours
 
-    def _state(self, values: dict[str, str]) -> tuple[TrainState, Iterator[int]]:
+    def _state(self, values: dict[str, str]) -> TrainState:
         changed = copy.copy(self.o)
         _set(changed, values | {"cuda_graphs": "off"})
         twin = copy.deepcopy(self.model).to(self.device)
         apply_runtime_options(twin.networks(), changed, self.device)
-        return TrainState.from_options(twin, changed), iter(range(1_000))
+        return TrainState.from_options(twin, changed)
 
-    def _step(self, trained: tuple[TrainState, Iterator[int]]) -> float:
-        state, numbers = trained
+    def _step(self, state: TrainState) -> float:
         began = time.perf_counter()
-        self.train_step(state, self.batch, state.now(next(numbers)))
+        self.train_step(state, self.batch, state.now(0))  # in which all phases are due
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter() - began
@@ -147,7 +152,7 @@ def note_16_bits(model: Any, device: torch.device) -> None:
     large = [c for c in layers if min(c.in_channels, c.out_channels) >= NOTED_CHANNELS]
     if not large:
         return
-    heaviest = max(large, key=lambda c: c.weight.numel())
+    heaviest = max(large, key=lambda c: math.prod(_weight_shape(c)))
     with _unchanged_generators():
         gain = _conv_seconds(heaviest, torch.float32) / _conv_seconds(heaviest, torch.bfloat16)
     if gain >= MIN_NOTED_GAIN:
@@ -158,15 +163,21 @@ def note_16_bits(model: Any, device: torch.device) -> None:
 
 def _conv_seconds(conv: nn.Conv2d, dtype: torch.dtype) -> float:
     """Return the shortest time of a convolution, forward and backward, of maps that cost about NOTED_PRODUCTS."""
-    side = max(8, round((NOTED_PRODUCTS / conv.weight.numel()) ** 0.5))
+    shape = _weight_shape(conv)
+    side = max(8, round((NOTED_PRODUCTS / math.prod(shape)) ** 0.5))
     x = torch.zeros(1, conv.in_channels, side, side, dtype=dtype, requires_grad=True)
-    weight = conv.weight.detach().to(dtype, copy=True).requires_grad_()
+    weight = torch.zeros(shape, dtype=dtype, requires_grad=True)
     times = []
     for _ in range(2):
         began = time.perf_counter()
         F.conv2d(x, weight, padding=1).sum().backward()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def _weight_shape(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Return the shape of a weight without reading it, which would train the vectors of a spectral norm."""
+    return conv.out_channels, conv.in_channels, *conv.kernel_size
 
 
 def _set(o: Any, values: dict[str, str]) -> None:

@@ -47,6 +47,25 @@ def test_functions_are_hidden_without_the_compiler(compiler):
     assert compiler not in sys.modules and not vars(function)
 
 
+def test_functions_of_others_are_hidden_by_the_compiler(compiler, tmp_path):
+    (tmp_path / "some_compiler.py").write_text("disable = lambda function, recursive, **options: 'hidden'\n")
+    with without_compiler():
+        import some_compiler
+
+        assert some_compiler.disable(hide) == some_compiler.disable(None, False) == "hidden"
+    assert sys.modules[compiler] is not some_compiler
+
+
+def test_a_module_inside_the_compiler_is_imported(compiler, tmp_path):
+    (tmp_path / "some_compiler.py").unlink()
+    (tmp_path / "some_compiler").mkdir()
+    (tmp_path / "some_compiler" / "__init__.py").write_text("disable = 'real'\n")
+    (tmp_path / "some_compiler" / "inside.py").write_text("made = 1\n")
+    with without_compiler():
+        from some_compiler.inside import made
+    assert made == 1 and sys.modules.pop("some_compiler.inside") and sys.modules[compiler].disable == "real"
+
+
 def test_what_else_is_asked_of_the_compiler_imports_it(compiler):
     with without_compiler():
         import some_compiler

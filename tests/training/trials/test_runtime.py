@@ -1,5 +1,6 @@
 """Flags that are auto take what timed steps of copies find fastest; model and random numbers stay as they are."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -26,14 +27,12 @@ def clock(monkeypatch):
     def state(self, values):
         built.append(values)
         trained = real(self, values)
-        trained[0].way = values["amp"], values["memory_format"]
+        trained.way = values["amp"], values["memory_format"]
         return trained
 
     real, step = runtime._Trials._state, runtime._Trials._step
     monkeypatch.setattr(runtime._Trials, "_state", state)
-    monkeypatch.setattr(
-        runtime._Trials, "_step", lambda self, trained: step(self, trained) * 0 + seconds[trained[0].way]
-    )
+    monkeypatch.setattr(runtime._Trials, "_step", lambda self, trained: step(self, trained) * 0 + seconds[trained.way])
     monkeypatch.setattr(runtime, "has_16_bit_units", lambda device: True)
     return seconds
 
@@ -46,6 +45,22 @@ def prepared(*flags):
     item = dataset[0]
     batch = {k: v[None] if torch.is_tensor(v) else [v] for k, v in item.items()}
     return o, model, SimpleNamespace(example_batch=lambda: batch)
+
+
+def test_a_model_that_cannot_be_tried_trains_plainly(clock, capsys):
+    o, model, loader = prepared("--amp", "auto")
+    model.G.lock = threading.Lock()  # which cannot be copied
+    apply_fastest(train_step, o, model, loader, CPU)
+    assert o.amp == "off" and "--amp auto: no trial, because" in capsys.readouterr().out
+
+
+def test_the_note_of_16_bits_leaves_spectral_norms_alone(monkeypatch):
+    monkeypatch.setattr(runtime, "has_16_bit_units", lambda device: True)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(64, 64, 3)))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    note_16_bits(net, CPU)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_the_fastest_way_is_taken_and_stored(clock, capsys):
