@@ -182,8 +182,8 @@ def accuracy_of(read_and_asked: Tensor) -> Result:
 def train_classifier(features: Tensor, labels: Tensor) -> Any:
     """Return a function from features (N, D) to class numbers (N,), trained on 4,000 rows at most.
 
-    If there are more rows, each class has an equal share. It is a kernel ridge regression of the classes (Saunders et al. 1998), with a Gaussian kernel of the features
-    divided by their standard deviations.
+    If there are more rows, each class has an equal share. It is a kernel ridge regression of the classes (Saunders et
+    al. 1998), with a Gaussian kernel of the features divided by their standard deviations.
     """
     if len(labels) > MAX_TRAINED:
         classes = labels.unique()
