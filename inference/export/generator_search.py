@@ -28,7 +28,7 @@ class Generator:
 
     inputs: what it was called with; image: (N, C, H, W) in [-1, 1], labels and instances: ids (N, H, W), z: noise,
     label: (N,) integers. shown: whether the model shows the network's output as it is. network: the run's own network,
-    of which `net` is a function.
+    which `net` calls.
     """
 
     name: str

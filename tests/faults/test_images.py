@@ -537,10 +537,14 @@ def test_pictures_in_many_nested_folders_are_found(full, tmp_path):
 
 @pytest.mark.fault(33)
 def test_a_test_names_all_images_that_it_cannot_read(forty_pairs, command):
-    """A truncated image and a text that is named .png: test.py ends with both in one message."""
+    """A truncated image and a text that is named .png: test.py ends with both in one message, and names none of a
+    folder that it does not read.
+    """
     assert command("train", *FORTY, "--max_dataset_size", 2).code == 0
     cut(forty_pairs / "07.png")
     (forty_pairs / "30.png").write_text("not an image")
+    (forty_pairs.parent / "other").mkdir()
+    (forty_pairs.parent / "other" / "1.png").write_text("not an image")
     ended = command("test", "--name", "run", "--phase", "train")
-    assert ended.code == 3 and "07.png': cannot be read" in ended.last and "(and 1 more below data)" in ended.last
+    assert ended.code == 3 and "07.png': cannot be read" in ended.last and "(and 1 more below data/train)" in ended.last
     assert "30.png: cannot be read" in ended.err and ended.err.count("07.png") == 2
