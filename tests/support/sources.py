@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.support.runs import ROOT
 
-NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist")  # folders that commands write
+# folders that commands write, in the root
+NOT_OURS = ("checkpoints", "results", "datasets", "build", "dist", "site", "quality", "fuzz_found")
 
 
 def sources(pattern: str = "*.py") -> list[str]:
