@@ -15,7 +15,7 @@ from data.listing.files import open_binary
 from util.errors import DataError
 
 MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of a label map, by default
-MAX_COLOURS = 256  # an image with more is no drawing of classes
+MAX_COLOURS = 256  # of a label map that is stored in colours; an image with more is taken for a photograph
 LOSSY_FORMATS = ("JPEG", "MPO")
 GREY_UNITS = {"L;2": 85, "L;4": 17}  # Pillow multiplies grey values of 2 and 4 bits by these
 ONE_CHANNEL_MODES = ("1", "L", "P", "I", "F")  # of Pillow; also all that start with I;16

@@ -154,9 +154,9 @@ class _Layers:
         """Return a command line in which flags and values of the model's authors have their names here."""
         own = words.in_own_names(argv, getattr(self.model, "other_names", {}), self.flags, self.phase)
         own = words.in_own_values(own, getattr(self.model, "other_values", {}))
-        if not (getattr(self.model, "ratio_in_size", False) and words.has_flag(own, "aspect_ratio")):
+        if not getattr(self.model, "ratio_in_size", False) or words.value_of(own, "aspect_ratio") is None:
             return own
-        layout = words.flag_value(own, "layout") or config.get("layout")
+        layout = words.value_of(own, "layout") or config.get("layout")
         given = {"layout": layout} if layout else {}
         return words.with_ratio_in_size(own, saved.get("crop_size", self.merge({}, {}, given, "").crop_size))
 

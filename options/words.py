@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 
 from options.fields import TRUTH_WORDS, Flag
 from util.errors import OptionError
@@ -72,16 +71,14 @@ def in_own_values(argv: list[str], other_values: Mapping[str, Mapping[str, str]]
     return words
 
 
-def has_flag(argv: list[str], flag: str) -> bool:
-    """Return whether a command line gives a flag."""
-    return any(word.partition("=")[0] == f"--{flag}" for word in argv)
-
-
-def flag_value(argv: list[str], flag: str) -> str:
-    """Return the last value that a command line gives a flag, as `--flag value` or `--flag=value`; "" for none."""
-    joined = [word.partition("=")[2] for word in argv if word.startswith(f"--{flag}=")]
-    following = [after for word, after in pairwise(argv) if word == f"--{flag}"]
-    return (joined + following or [""])[-1]
+def value_of(argv: list[str], *names: str) -> str | None:
+    """Return the value of the last of these flags in a command line, which counts; None if none is given."""
+    found = None
+    for place, word in enumerate(argv):
+        name, _, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name in names:
+            found = value or (argv[place + 1] if place + 1 < len(argv) else "")
+    return found
 
 
 def with_ratio_in_size(argv: list[str], crop_size: int | Size) -> list[str]:

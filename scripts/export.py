@@ -149,7 +149,7 @@ def export_page(run: LoadedRun, generator: Generator, o: Any) -> None:
     print_line(f"{target}: a page for any web server, {format_bytes(size)}, with weights of 16 bits")
     print_verdict(written, verdict, run)
     if "instances" in generator.inputs:
-        print_line("note: nobody draws instance maps on a page: there an object ends where its class ends")
+        print_line("note: the page has no instance maps: objects of one class that touch are drawn as one object")
     print_line(f"try it: python scripts/draw.py --page {shlex.quote(str(target))}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from options.words import value_of
 from util.errors import OptionError, print_line
 
 BATCH_SIZE = 16  # the default
@@ -16,15 +17,6 @@ USUAL = {
                ("attr_path", ""): "data/celeba/list_attr_celeba.txt"},
     "RaFD": {("dataroot", "rafd_image_dir"): "data/RaFD/train", ("center_crop", "rafd_crop_size"): "256"},
 }  # fmt: skip
-
-
-def value_of(argv: Words, *names: str) -> str | None:
-    """Return the value of the first of these flags in a command line, None if none is given."""
-    for place, word in enumerate(argv):
-        name, _, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and name in names:
-            return value or (argv[place + 1] if place + 1 < len(argv) else "")
-    return None
 
 
 def _mode(value: str, argv: Words, phase: str) -> Words:

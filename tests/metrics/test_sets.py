@@ -246,7 +246,7 @@ def test_features_of_shapes_are_those_inside_the_whole_network():
     assert whole.shape == (2, 1280) and seen[0].shape == (2, 192, 7, 7)
     found = network(images)
     assert found.shape == (2, 192 * 16)
-    corner = seen[0][:, :, :2, :2].mean((2, 3))  # positions overlap, because 7 is no multiple of 4
+    corner = seen[0][:, :, :2, :2].mean((2, 3))  # four positions of seven rows overlap
     assert torch.allclose(found.view(2, 192, 4, 4)[:, :, 0, 0], corner, rtol=1e-4, atol=1e-5)
 
 
