@@ -85,7 +85,7 @@ class TestWithExtras:
 
     def test_a_label_map_is_drawn_in_the_colours_of_classes(self, exported, trained, browser):
         ended = exported("--name", "labels", "--output", "labels")
-        assert ended.code == 0 and "there an object ends where its class ends" in ended.out, ended.err
+        assert ended.code == 0 and "objects of one class that touch are drawn as one object" in ended.out, ended.err
         given = trained / "city/test_label/0.png"
         picture(1, 40, 32).save(trained / "city/photo.png")
         with opened(browser, trained / "labels") as page:
