@@ -12,4 +12,5 @@ OPTIMIZERS = Table("optimizer", {  # called as (params, lr), and with betas=(bet
 })  # fmt: skip
 TERMS = Table("term", {  # called as (fake, real): images (N, C, H, W) in [-1, 1] -> scalar; --terms has weights
     "tv": "training.extra_terms:total_variation",
+    "hed_lpips": "training.hed_lpips:hed_lpips",
 })  # fmt: skip

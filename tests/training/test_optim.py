@@ -210,6 +210,25 @@ def test_state_goes_over_to_another_memory_layout(layouts):
     assert torch.equal(*ended)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("layouts", [(0, 1), (1, 0), (1, 1)], ids=["contiguous", "channels_last", "equal"])
+def test_gradients_may_lie_in_another_order_than_weights(layouts, name):
+    """(layout of the weight, of its gradient); torch's fused kernels would silently take one for the other."""
+    formats, ended = (torch.contiguous_format, torch.channels_last), []
+    for of_weight, of_gradient in ((0, 0), layouts):
+        torch.manual_seed(0)
+        net = nn.Conv2d(3, 4, 3).to(memory_format=formats[of_weight])
+        optimizers = Optimizers([Phase("G", [net], lambda: None)], options("--optimizer", name))
+        for number in range(3):
+            gradient = torch.linspace(-1, 1, 108).view(4, 3, 3, 3).pow(1 + number)
+            net.weight.grad = gradient.contiguous(memory_format=formats[of_gradient])
+            net.bias.grad = torch.ones(4)
+            optimizers.step("G")
+        assert net.weight.is_contiguous(memory_format=formats[of_weight])
+        ended.append(net.weight.detach().clone(memory_format=torch.contiguous_format))
+    assert torch.equal(*ended)
+
+
 def test_state_of_other_phases_is_refused():
     n = nets("G", "D")
     state = Optimizers([phase("D", n.D), phase("G", n.G)], FLAGS).state_dict()

@@ -46,6 +46,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def own_step(self: Any, closure: Any = None) -> Any:
+        _lay_out_like_weights(self.param_groups)
         own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
         return (with_hooks if own or any(GLOBAL_HOOKS) else step)(self, closure)
 
@@ -76,13 +77,21 @@ def _adam_step(torchs_step: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
+def _lay_out_like_weights(groups: list[dict[str, Any]]) -> None:
+    """Give gradients the memory layout of their weights, in whose order fused kernels read both."""
+    for group in groups:
+        for p in group["params"]:
+            grad = p.grad
+            if grad is not None and not grad.is_sparse and grad.stride() != p.stride():
+                p.grad = torch.empty_like(p).copy_(grad)
+
+
 def _kernel_columns(state: dict[Tensor, Any], group: dict[str, Any]) -> tuple[list[Tensor], ...] | None:
     """Return parameters with gradients, these, their two moments and counts of steps; None for what only torch does."""
     numbers = (group["lr"], *group["betas"])
     if not group["fused"] or group["amsgrad"] or group["capturable"] or any(isinstance(n, Tensor) for n in numbers):
         return None
     columns: tuple[list[Tensor], ...] = [], [], [], [], []
-    params, grads, means, squares, steps = columns
     kinds = set()
     for p in group["params"]:
         if (grad := p.grad) is not None:
@@ -90,10 +99,10 @@ def _kernel_columns(state: dict[Tensor, Any], group: dict[str, Any]) -> tuple[li
             if not kept or grad.is_sparse:
                 return None
             kinds.add((p.device, p.dtype))
-            params.append(p)
-            grads.append(grad)
-            means.append(kept["exp_avg"])
-            squares.append(kept["exp_avg_sq"])
-            steps.append(kept["step"])
+            four = p, grad, kept["exp_avg"], kept["exp_avg_sq"]
+            if not p.is_contiguous() and p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last):
+                four = tuple(x.permute(0, 2, 3, 1) for x in four)  # for other views the kernel copies the gradient
+            for column, x in zip(columns, (*four, kept["step"]), strict=True):
+                column.append(x)
     # one call of the kernel is for tensors of one kind, and torch checks that a GPU records no graph of the step
     return columns if len(kinds) < 2 and all(device.type == "cpu" for device, _ in kinds) else None
