@@ -19,7 +19,7 @@ CHANNELS_LAST, BF16 = "--memory_format channels_last", "--amp bf16"
 BF16_CHANNELS_LAST = f"{BF16} {CHANNELS_LAST}"
 GRAPHS = "--cuda_graphs on"
 LOW_MEMORY, COMPILED = ["--grad_checkpoint", "--accumulate 4"], "--compile default"
-CPU_VARIANTS = [BF16, CHANNELS_LAST, *LOW_MEMORY, COMPILED]
+CPU_VARIANTS = [BF16, BF16_CHANNELS_LAST, CHANNELS_LAST, *LOW_MEMORY, COMPILED]
 GPU_VARIANTS = {  # (model, batch size): variants; those that compile come last, because they take long
     ("cycle_gan", 1): [GRAPHS, f"{BF16_CHANNELS_LAST} {GRAPHS}", CHANNELS_LAST, BF16, BF16_CHANNELS_LAST],
     ("pix2pix", 1): [GRAPHS, f"{BF16_CHANNELS_LAST} {GRAPHS}", CHANNELS_LAST, BF16, BF16_CHANNELS_LAST],
@@ -38,8 +38,13 @@ def trainings(device: int, quick: bool) -> dict[str, tuple[list[str], list[str]]
     if quick:
         return {"pix2pix, tiny": (["--model", "pix2pix", *TINY_FLAGS, "--batch_size", "4"], CPU_VARIANTS)}
     if device < 0:
-        argv = ["--model", "cycle_gan", *CYCLE_GAN_FLAGS, *"--ngf 32 --ndf 32 --batch_size 4".split()]
-        return {"CycleGAN 128x128, ngf 32, batch 4": (argv, CPU_VARIANTS)}
+        argv = ["--model", "cycle_gan", *CYCLE_GAN_FLAGS]
+        small = [*argv, *"--ngf 32 --ndf 32 --batch_size 4".split()]
+        sixteen_bits = [BF16, BF16_CHANNELS_LAST]
+        return {
+            "CycleGAN 128x128, ngf 32, batch 4": (small, CPU_VARIANTS),
+            "CycleGAN 128x128, ngf 64": (argv, sixteen_bits),
+        }
     return {
         f"{model} 256x256, batch {batch}": (["--model", model, "--batch_size", str(batch)], variants)
         for (model, batch), variants in GPU_VARIANTS.items()

@@ -14,6 +14,7 @@ from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
 MAX_ERROR_CHARS = 70  # of an error in a table
+UNITS = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}  # the first one is named
 
 
 def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -34,12 +35,15 @@ def median_ratio(base: Sequence[float], other: Sequence[float]) -> float:
 def machine_info() -> dict[str, Any]:
     """Return the date, the hardware and the versions, without host names."""
     rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((row.partition(":")[2].strip() for row in rows if row.startswith("model name")), platform.machine())
+    facts = {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
+    model, flags = facts.get("model name", platform.machine()), facts.get("flags", "").split()
+    model = model.replace("(R)", "").replace("(TM)", "")
+    units = next((f" with {text}" for flag, text in UNITS.items() if flag in flags), "")
     package = (ROOT / "ganvas" / "__init__.py").read_text(encoding="utf-8")
     return {
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
-        "cpu": model,
+        "cpu": model + units,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
         "torch": version("torch"),
