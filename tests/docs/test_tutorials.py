@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support.images import picture
-from tests.support.runs import ROOT, SMALL
+from tests.support.runs import ROOT, SMALL, Ended
 from tests.support.training_runs import run_in
 
 PAGES = sorted((ROOT / "docs/tutorials").glob("*.md"))
@@ -50,13 +52,23 @@ def test_the_commands_of_a_tutorial_run(page, data):
     assert needed
     if needed[0][1] == "test.py":  # of a run of another tutorial
         needed.insert(0, ["python", *"train.py --model cycle_gan --dataroot horse2zebra --name h2z".split()])
-    for python, script, *argv in needed:
-        assert python == "python" and script in ("train.py", "test.py")
+    for program, *words in needed:
+        place = words.index("train.py") if program == "torchrun" else 0
+        (*launcher, script), argv = words[: place + 1], words[place + 1 :]
+        assert program in ("python", "torchrun") and script in ("train.py", "test.py")
         if script == "train.py" and "--continue_train" not in argv:
             kind = argv[argv.index("--recipe" if "--recipe" in argv else "--model") + 1]
             argv += [*TINY, NETWORKS.get(kind, "resnet_4blocks")] if kind != "cgan" else TINY[:-1]
-        ended = run_in(data, script.removesuffix(".py"), *argv, "--gpu_ids", "-1")
+        argv += ["--gpu_ids", "-1"]
+        ended = run_torchrun(data, launcher, argv) if launcher else run_in(data, script.removesuffix(".py"), *argv)
         assert ended.code == 0, (argv, ended.err)
+
+
+def run_torchrun(folder, launcher, argv):
+    """Run train.py in several processes, as the command torchrun does."""
+    command = [sys.executable, "-m", "torch.distributed.run", *launcher, ROOT / "train.py", *argv]
+    done = subprocess.run(list(map(str, command)), cwd=folder, capture_output=True, text=True)
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def test_links_of_the_pages_lead_to_files():
