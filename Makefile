@@ -73,7 +73,7 @@ replay: $(TOOLS)  ## replay recorded traces of the reference with DIRS="DIR ..."
 
 faults: $(TOOLS)  ## run all fault tests in full; write docs/reliability.md (about an hour)
 	@rm -f .faults.xml
-	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/faults tests/distributed --full --junitxml=.faults.xml $(ARGS)
+	-OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/faults tests/distributed --full --junitxml=.faults.xml $(ARGS)
 	@$(BIN)/python tests/faults/reliability.py --xml .faults.xml
 
 fuzz: $(TOOLS)  ## read 10,000 damaged images in 12 formats; more with ARGS="--number 1000000"
