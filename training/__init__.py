@@ -10,7 +10,8 @@ OPTIMIZERS = Table("optimizer", {  # called as (params, lr), and with betas=(bet
     "radam": "training.stepping.optimizers:radam",
     "adafactor": "training.stepping.optimizers:adafactor",
 })  # fmt: skip
-TERMS = Table("term", {  # called as (fake, real): images (N, C, H, W) in [-1, 1] -> scalar; --terms has weights
+# called as (fake, real): images (N, C, H, W) in [-1, 1] -> scalar; a class is made once, for the run's device
+TERMS = Table("term", {
     "tv": "training.extra_terms:total_variation",
-    "hed_lpips": "training.hed_lpips:hed_lpips",
+    "hed_lpips": "training.hed_lpips:HedLpipsTerm",
 })  # fmt: skip

@@ -124,5 +124,6 @@ def _flag_of(name: str, named: frozenset[str]) -> str:
 
 def _function(name: str, o: Any, like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     if name not in DISTANCES:
-        return find("term", name)
+        term = find("term", name)
+        return term(like.device) if isinstance(term, type) else term
     return Frozen(DISTANCES[name](o)).to(like.device, like.dtype)

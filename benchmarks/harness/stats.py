@@ -14,7 +14,12 @@ from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
 MAX_ERROR_CHARS = 70  # of an error in a table
-UNITS = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}  # the first one is named
+UNITS = {
+    "amx_tile": "AMX",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512f": "AVX-512",
+    "avx2": "AVX2",
+}  # the widest is named
 
 
 def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -200,9 +200,26 @@ def test_lpips_by_hand():
         perceptual.LPIPS(small_vgg("vgg16"), {})
 
 
-def test_a_term_of_a_plug_in_is_added(write):
-    path = write(
-        "edges.py", 'from training import TERMS\n\nTERMS["gap"] = lambda fake, real: (fake - real).abs().mean()\n'
-    )
-    _, losses, _ = trained("pix2pix", *NO_DROPOUT, "--plugin", str(path), "--terms", "gap:100", steps=1)
-    assert losses[0]["G_gap"] == pytest.approx(losses[0]["G_L1"])
+GAP = """from training import TERMS
+
+TERMS["gap"] = lambda fake, real: (fake - real).abs().mean()
+
+
+class Made:
+    def __init__(self, device):
+        print("made on", device)
+
+    def __call__(self, fake, real):
+        return (fake - real).abs().mean()
+
+
+TERMS["made"] = Made
+"""
+
+
+@pytest.mark.parametrize("name", ["gap", "made"])
+def test_a_term_of_a_plug_in_is_added(write, capsys, name):
+    path = write("edges.py", GAP)
+    _, losses, _ = trained("pix2pix", *NO_DROPOUT, "--plugin", str(path), "--terms", f"{name}:100", steps=2)
+    assert [step[f"G_{name}"] for step in losses] == pytest.approx([step["G_L1"] for step in losses])
+    assert capsys.readouterr().out.count("made on cpu") == (name == "made")  # a class is made once, not in each step
