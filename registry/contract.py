@@ -34,8 +34,6 @@ PART_PARAMETERS = {  # the same for the parts in its tables
     "metric": "fake, real",
     "display": "o, folder",
 }
-
-
 FORMULAS = {"real": "p, label", "fake": "p", "generator": "p"}  # of an Objective
 PAIRED_FORMULAS = {"discriminator": "real, fake", "generator": "real, fake"}
 
@@ -80,6 +78,11 @@ def check_part(kind: str, thing: Any, name: str, origin: str) -> Any:
             _check_call(getattr(thing, word), parameters, plug_in, f"{word} of objective '{name}'", parameters)
     elif kind == "metric" and isinstance(thing, type) and any(hasattr(thing, word) for word in METRIC_PARAMETERS):
         check_metric(thing, name, plug_in)
+    elif kind == "term" and isinstance(thing, type):
+        _check_call(thing, "device", plug_in, f"term '{name}'", "device")
+        method = "forward" if hasattr(thing, "forward") else "__call__"  # a call of an nn.Module runs its forward
+        called = PART_PARAMETERS[kind]
+        _check_call(getattr(thing, method), _with_self(called), plug_in, f"{method} of term '{name}'", called)
     elif kind in PART_PARAMETERS:
         if not callable(thing):
             why = f"its {kind} '{name}' is a {type(thing).__name__}, which cannot be called"

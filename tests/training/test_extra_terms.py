@@ -223,3 +223,32 @@ def test_a_term_of_a_plug_in_is_added(write, capsys, name):
     _, losses, _ = trained("pix2pix", *NO_DROPOUT, "--plugin", str(path), "--terms", f"{name}:100", steps=2)
     assert [step[f"G_{name}"] for step in losses] == pytest.approx([step["G_L1"] for step in losses])
     assert capsys.readouterr().out.count("made on cpu") == (name == "made")  # a class is made once, not in each step
+
+
+@pytest.mark.parametrize(
+    ("made", "called", "why"),
+    [
+        ("self", "self, fake, real", r"its term 'made'\(\) cannot be called as \(device\)"),
+        ("self, device", "self, x", r"its __call__ of term 'made'\(self, x\) cannot be called as \(fake, real\)"),
+    ],
+    ids=["made otherwise", "called otherwise"],
+)
+def test_a_class_of_a_term_is_checked_before_training(write, made, called, why):
+    path = write(
+        "edges.py",
+        f"""from training import TERMS
+
+
+class Made:
+    def __init__({made}):
+        pass
+
+    def __call__({called}):
+        return 0.0
+
+
+TERMS["made"] = Made
+""",
+    )
+    with pytest.raises(OptionError, match=why):
+        trained("pix2pix", "--plugin", str(path), "--terms", "made:1", steps=1)
