@@ -14,12 +14,8 @@ from benchmarks.harness.process import ROOT, Turn
 from util.errors import DataError, first_line
 
 MAX_ERROR_CHARS = 70  # of an error in a table
-UNITS = {
-    "amx_tile": "AMX",
-    "avx512_bf16": "AVX512-BF16",
-    "avx512f": "AVX-512",
-    "avx2": "AVX2",
-}  # the widest is named
+# flags of a CPU and the units that they stand for, the widest first
+UNITS = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 
 
 def power_law_exponent(xs: Sequence[float], ys: Sequence[float]) -> float:
