@@ -28,7 +28,7 @@ from pages.results import open_results
 from pages.watch_results import WatchResults
 from registry.lookup import find
 from serialization import weight_files
-from training.optim import inference_networks
+from training.phase_optimizers import inference_networks
 from util import ranks
 from util.device import select_device
 from util.errors import OptionError, count_text, print_line

@@ -13,8 +13,8 @@ from typing import Any
 
 from data.listing import layouts
 from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
+from data.listing.listing_cache import listed_once
 from data.listing.manifest import find_manifest
-from data.listing.once import listed_once
 from data.pair_sizes import twice_as_wide
 from registry.lookup import entries, find
 from registry.suggestions import models_by_dataset_mode

@@ -13,7 +13,7 @@ from displays.base import Pictures, Sink
 from displays.loss_log import LossLog
 from displays.watchdog import Watchdog
 from metrics.history import Report
-from options.effects import requested_displays
+from options.unused_flags import requested_displays
 from registry.attribution import plugin_line
 from registry.lookup import find
 from util import ranks

@@ -20,7 +20,7 @@ TITLES = {"Common": "train.py and test.py", "Data": "Images", "Train": "train.py
 OBJECTS = {
     "Train and apply": ("ganvas.run_training.train", "ganvas.run_training.training", "ganvas.finished_run.Run",
                         "ganvas.loading.load", "ganvas.trained_generator.TrainedGenerator", "ganvas.pictures.Pictures"),
-    "For plug-ins": ("models.base.BaseModel", "models.base.Phase", "registry.now.Now", "networks.GANLoss",
+    "For plug-ins": ("models.base.BaseModel", "models.base.Phase", "registry.training_position.Now", "networks.GANLoss",
                      "networks.generator", "networks.discriminator", "networks.initialised", "options.fields.option",
                      "data.base.BaseDataset", "data.base.Spec", "util.image_pool.ImagePool"),
 }  # fmt: skip

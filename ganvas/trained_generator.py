@@ -37,7 +37,7 @@ from pages.result_images import ResultImages
 from registry.loaded import plugin_of_module
 from registry.lookup import find
 from serialization.weight_files import file_prefix
-from training.optim import inference_networks
+from training.phase_optimizers import inference_networks
 from util import malloc
 from util.device import select_device
 from util.errors import DataError, OptionError, UserError

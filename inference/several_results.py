@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from inference.model_state import states_equal, undone_changes
 from inference.visuals import collect_visuals
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from util.device import to_device
 from util.errors import OptionError, print_line
 from util.seeding import fork_rng, generator_states, mix_seed

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from inference.batch_translator import Files, Translator, Visuals
 from inference.model_state import CallWatch, undone_changes
-from serialization import exchange
+from serialization import rank_exchange
 from util import ranks
 from util.errors import print_line
 from util.seeding import fork_rng
@@ -32,7 +32,7 @@ def translate(translator: Translator, loader: Any, number: int | None) -> Iterat
     total = len(loader.batch_sampler) if number is None else min(number, len(loader.batch_sampler))
     own = _each(translator(islice(loader.epoch(0), len(range(ranks.rank(), total, size)))))
     for _ in range(0, total, size):
-        for found in exchange.gather(next(own, None)):
+        for found in rank_exchange.gather(next(own, None)):
             if found is not None:
                 yield found["shown"], [tuple(both) for both in found["files"]]
 

@@ -17,7 +17,7 @@ from data.decoding.raster import to_array
 from data.listing.files import is_folder, list_files
 from data.pair_sizes import fits_pair, proportions
 from metrics.evaluation import Evaluation
-from serialization import exchange
+from serialization import rank_exchange
 from util import ranks
 from util.errors import DataError, count_text
 from util.size import Size
@@ -140,7 +140,7 @@ def _merge_processes(evaluation: Evaluation) -> None:
     """Let the evaluation of process 0 hold what all processes have collected."""
     if ranks.world_size() == 1:
         return
-    if parts := exchange.gather({"rows": evaluation.partial(), "values": evaluation.values}):
+    if parts := rank_exchange.gather({"rows": evaluation.partial(), "values": evaluation.values}):
         evaluation.merge([part["rows"] for part in parts])
         for part in parts:
             evaluation.values |= part["values"]
@@ -177,7 +177,7 @@ def _size(images: Tensor) -> Size:
 
 def _all_sizes(own: Sequence[tuple[Size, Size]]) -> list[tuple[Size, Size]]:
     """Return in process 0 the sizes of the pairs of all processes, in the order of the pairs; [] in the others."""
-    each = exchange.gather([(target.width, target.height, made.width, made.height) for target, made in own])
+    each = rank_exchange.gather([(target.width, target.height, made.width, made.height) for target, made in own])
     rows = [row for turn in zip_longest(*each) for row in turn if row]
     return [(Size(*row[:2]), Size(*row[2:])) for row in rows]
 

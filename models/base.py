@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from registry.contract import check_phase, check_phase_optimizer, missing_method_error
-from registry.now import Now as Now  # for plug-ins
+from registry.training_position import Now as Now  # for plug-ins
 
 Batch = dict[str, Any]  # "A", "B": (N, C, H, W) in [-1, 1]; "label": (N,); "path_A", "path_B": N file names
 Images = dict[str, Tensor]

@@ -14,7 +14,7 @@ from networks.predictions import detached, halves
 from networks.toolbox.perceptual import perceptual_of
 from options.fields import option
 from options.names.spade import OF_SPADE, VALUES_OF_SPADE
-from registry.now import AFTER_TRAINING
+from registry.training_position import AFTER_TRAINING
 from util import ranks
 from util.errors import OptionError
 from util.size import to_size

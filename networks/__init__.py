@@ -12,11 +12,11 @@ from util.size import to_size
 if TYPE_CHECKING:
     from torch import nn
 
-    from networks.draws import noise as noise
     from networks.frozen import Frozen as Frozen
     from networks.frozen import without as without
     from networks.gan_loss import GANLoss as GANLoss
     from networks.layer_outputs import features as features  # names of this package, by __getattr__
+    from networks.sample_noise import noise as noise
     from serialization.pretrained import known_weights as known_weights
     from serialization.pretrained import pretrained as pretrained
 
@@ -174,7 +174,7 @@ _LATER = {  # names of this package that need torch: `import networks` alone doe
     "GANLoss": "networks.gan_loss:GANLoss",
     "features": "networks.layer_outputs:features",
     "known_weights": "serialization.pretrained:known_weights",
-    "noise": "networks.draws:noise",
+    "noise": "networks.sample_noise:noise",
     "pretrained": "serialization.pretrained:pretrained",
     "without": "networks.frozen:without",
 }

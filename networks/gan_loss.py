@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from networks.penalties import gradient_penalty as gradient_penalty  # for plug-ins
 from networks.predictions import features, scales
-from networks.toolbox.judgements import Judgements
+from networks.toolbox.lecam import Judgements
 from networks.whole_batch import mean
 from registry.lookup import find
 from util.errors import OptionError

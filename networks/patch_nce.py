@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.draws import from_host
 from networks.layer_outputs import features
+from networks.sample_noise import from_host
 from networks.whole_batch import all_samples
 from util.errors import OptionError
 from util.seeding import common_draws

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from networks.draws import noise
 from networks.predictions import scales
 from networks.runtime.amp import disable_autocast
+from networks.sample_noise import noise
 from networks.whole_batch import std
 
 Predict = Callable[[Tensor], Any]

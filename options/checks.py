@@ -7,10 +7,10 @@ from cli.launch import is_launched
 from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from networks.toolbox.settings import tool
 from options import best
-from options.effects import STYLEGAN2_G
 from options.fields import Options
 from options.store import holds_run
 from options.toolbox import term_weights
+from options.unused_flags import STYLEGAN2_G
 from registry.lookup import find, is_known
 from serialization.run_names import suggest_folder
 from util.errors import OptionError

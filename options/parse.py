@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.shards import settings as shard_settings
-from options import checks, effects, recipe, store, texts, words
+from options import checks, recipe, store, texts, unused_flags, words
 from options.common import Common
 from options.data import Data
 from options.fields import Flag, Options, flags_of
@@ -62,10 +62,10 @@ def parse(argv: list[str], phase: str) -> Options:
     options.saved, options.input = saved, position
     shard_settings.configure(options.cache_dir, options.shard_cache_gb)
     command = layers.command(options)
-    unused = effects.notes(command)
+    unused = unused_flags.notes(command)
     checks.check_options(options, phase)
     if phase == "test":
-        effects.check_task(command)
+        unused_flags.check_task(command)
         options.generate = command.generates
     names_folders = {"dataroot", "label_dir"} & options.given
     if phase == "train" and not saved and not names_folders:
@@ -171,12 +171,12 @@ class _Layers:
         others = {name: f"{other}.py" for flag in _base_flags(other) if flag.name not in mine for name in flag.names}
         return KnownFlags(self.phase, self.flags, self.owner, others)
 
-    def command(self, options: Options) -> effects.Command:
+    def command(self, options: Options) -> unused_flags.Command:
         """Return what decides which of the flags have an effect."""
         mine = [flag for flag in self.flags if flag.owner == self.owner and flag.name not in self.of_data]
         own = tuple(flag.name for flag in mine if not flag.meta["of_run"])
         built_in = entry("model", self.owner).origin == "built in" and self.owner != "test"
-        return effects.Command(options, self.model, own if built_in else ())
+        return unused_flags.Command(options, self.model, own if built_in else ())
 
     def with_defaults(self, flags: list[Flag]) -> dict[str, Flag]:
         """Return flags by name, with the defaults of model and data set applied."""

@@ -12,8 +12,8 @@ from networks.runtime.compiled import mark_step_begin
 from networks.runtime.snapshot import Snapshot
 from registry import contract
 from registry.attribution import RemedyNote, error_context
-from registry.now import Now, call_with_now
-from training import undetached
+from registry.training_position import Now, call_with_now
+from training import missing_detach
 from util import ranks
 
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
@@ -45,7 +45,7 @@ class FullBatch:
                 total.backward()
             except RuntimeError as problem:
                 freed = "backward through the graph a second time" in str(problem)
-                if freed and (advice := undetached.advice(self.phases, self.batch, self.out, self.now)):
+                if freed and (advice := missing_detach.advice(self.phases, self.batch, self.out, self.now)):
                     problem.add_note(RemedyNote(advice))
                 raise
         return terms

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from serialization.exchange import first_found
+from serialization.rank_exchange import first_found
 from util import ranks
 from util.device import copy_to_cpu
 from util.errors import Diverged, print_line

@@ -16,7 +16,7 @@ from networks.padding import checked_sizes
 from registry import attribution, contract
 from registry.contract import contract_error
 from registry.lookup import find
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from training import state_checks
 from training.stepping.compiler_import import without_compiler
 from training.train_state import TrainState, TrainStep

@@ -12,7 +12,7 @@ from data.loading.loader import Loader, SeededDataset, max_tries
 from displays.group import any_display_overrides, error_text
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
-from registry.now import Now, call_with_now
+from registry.training_position import Now, call_with_now
 from training.as_in_test import in_test_mode, open_phase, options_of_test
 from util import ranks
 from util.device import to_device

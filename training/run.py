@@ -19,8 +19,8 @@ from networks.summary import summary_text
 from networks.toolbox import tool_state
 from options import store
 from options.recipe import recommended
-from registry.now import Now
-from serialization import checkpoint, exchange, mismatch, weight_exports, weight_files
+from registry.training_position import Now
+from serialization import checkpoint, mismatch, rank_exchange, weight_exports, weight_files
 from serialization.init_from import init_from
 from serialization.own_state import IdleNetworks, own_state
 from serialization.pretrained import describe_changes, files_read
@@ -32,8 +32,8 @@ from training.distributed import rank_state
 from training.evaluation.run_evaluation import RunEvaluation
 from training.loss_meter import LossMeter
 from training.nan_guard import NanGuard
-from training.optim import trained_networks
 from training.option_changes import compare_options
+from training.phase_optimizers import trained_networks
 from training.run_folder import RunFolder, keep_sources
 from training.state_checks import check_state, check_state_shapes, state_shapes
 from training.train_state import TrainState
@@ -130,7 +130,7 @@ class Run:
         self.notes += self.optimizers.warmup_notes(self.progress.step + steps)
         self.notes += self.optimizers.unused_settings(o.given) + self.ema.notes(self.model.averaged, steps)
         on_cuda = self.device.type == "cuda"
-        saved_step = partial(exchange.from_first, self._last_saved_step)
+        saved_step = partial(rank_exchange.from_first, self._last_saved_step)
         self.nan_guard = NanGuard(o.on_nan, saved_step, self._roll_back, deferred=on_cuda)
         self.last_save_time = time.monotonic()
 
@@ -192,7 +192,7 @@ class Run:
         generator_phase = next((p.name for p in self.phases if trained_networks(self.model, [p]).keys() & names), None)
         self.history.append(self.losses.phase_mean(generator_phase) if generator_phase else 0.0)
         self.losses.clear()
-        keep_weights = exchange.from_first(partial(bool, keep_weights))  # process 0 alone draws sheets
+        keep_weights = rank_exchange.from_first(partial(bool, keep_weights))  # process 0 alone draws sheets
         latest_due, done = self.progress.due(self.o.save_latest_freq), self.progress.epoch
         self.progress.epoch, self.progress.seen = done + 1, 0
         numbered = [str(done)] if keep_weights or done % self.o.save_epoch_freq == 0 else []
@@ -282,7 +282,7 @@ class Run:
 
     def _roll_back(self) -> None:
         """Restore weights and optimisers from the newest state; progress and random generators go on."""
-        state, _ = exchange.from_first(lambda: checkpoint.load_state(self.folder))
+        state, _ = rank_exchange.from_first(lambda: checkpoint.load_state(self.folder))
         assert state is not None
         self.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
@@ -292,7 +292,7 @@ class Run:
     def _resume(self) -> bool:
         """Resume from the newest state, else from weights alone as the reference does; return False if none exist."""
         which = weight_files.file_prefix(self.o.epoch, self.o.load_iter)
-        state, notes = exchange.from_first(lambda: checkpoint.load_state(self.folder, which))
+        state, notes = rank_exchange.from_first(lambda: checkpoint.load_state(self.folder, which))
         self.notes += notes
         if state is not None:
             self._load_state(state)
@@ -303,7 +303,7 @@ class Run:
                 checkpoint.keep_best(self.folder, self.progress.step, state.get("exports", []))
                 with self.train_state.exportable():
                     self._export_missing(state.get("exports", []))
-        elif which != "latest" or exchange.from_first(lambda: bool(list_weights(self.folder, f"{which}_net_*"))):
+        elif which != "latest" or rank_exchange.from_first(lambda: bool(list_weights(self.folder, f"{which}_net_*"))):
             if ranks.rank() == 0:  # it gives the others its weights
                 weight_exports.load(self.folder, which, self.networks())
             self.ema.restart()

@@ -14,7 +14,7 @@ from filelock import FileLock
 from cli.main import Report
 from options.best import best_prefix, main_metric
 from registry import sources
-from serialization import exchange
+from serialization import rank_exchange
 from serialization.weight_names import WEIGHT_PATTERNS, list_weights
 from util import file_lock, ranks
 from util.errors import EnvironmentFault, print_line, printable
@@ -35,11 +35,11 @@ class RunFolder:
         self.o, self.path, self.overwrite = o, Path(o.checkpoints_dir) / o.name, o.overwrite
         self.report = report or Report()
         ranks.pulse.timeout = o.rank_timeout
-        exchange.from_first(bool)  # the others have looked for an earlier run here
+        rank_exchange.from_first(bool)  # the others have looked for an earlier run here
         if ranks.rank() == 0:
             self._claim()
             self.report.cleanup = self.release
-        exchange.from_first(bool)  # process 0, which alone writes here, has the lock
+        rank_exchange.from_first(bool)  # process 0, which alone writes here, has the lock
         self.report.exit_json, self.report.error_log = self.path / "exit.json", self.path / "error.log"
 
     def _claim(self) -> None:

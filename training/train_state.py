@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from networks.toolbox.equipment import Toolbox
-from networks.toolbox.roles import Roles
+from networks.toolbox.apply_tools import Toolbox
+from networks.toolbox.network_roles import Roles
 from networks.toolbox.spectral_norm import normalised
 from registry.attribution import error_context
-from registry.now import Now
+from registry.training_position import Now
 from training.distributed.gradients import GradientAverage
 from training.ema import Ema
 from training.extra_terms import ExtraTerms
 from training.graphs.step_graphs import StepGraphs
-from training.optim import Optimizers, trainable_parameters
+from training.phase_optimizers import Optimizers, trainable_parameters
 
 TrainStep = Callable[["TrainState", dict[str, Any], Now], tuple[Any, dict[str, dict[str, Any]]]]  # see train.py
 

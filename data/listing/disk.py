@@ -8,7 +8,7 @@ from typing import IO, Literal
 import numpy as np
 from tqdm import tqdm
 
-from data.listing.once import once
+from data.listing.listing_cache import once
 from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from data.listing.shard_names import shard_folder
 from util.errors import DataError

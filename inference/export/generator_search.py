@@ -15,7 +15,7 @@ from inference.export.plain_network import without_noise_input
 from inference.sampling import Request
 from inference.several_results import seeded
 from registry.contract import plugin_name
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from util.errors import OptionError
 
 NUMBER = 2  # images in a batch that a model is watched with

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from networks.architectures.pix2pixhd import halved
-from networks.draws import noise
 from networks.infer_architecture import InferableNetwork
 from networks.norm import InstanceNorm, Norm, SyncBatchNorm, none
 from networks.padding import any_size, unfit
+from networks.sample_noise import noise
 from networks.stored_spectral_norm import with_spectral_norm
 from registry.lookup import find
 from util.errors import OptionError

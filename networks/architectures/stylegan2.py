@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.draws import noise
 from networks.infer_architecture import InferableNetwork, discriminator_width, generator_width
 from networks.padding import any_size, unfit
+from networks.sample_noise import noise
 from util.errors import OptionError
 from util.size import nearest_power_of_two
 

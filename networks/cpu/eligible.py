@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from networks.cpu import private
+from networks.cpu import torch_private
 
 DEFAULT_CONV = (1, 1), (1, 1), 1, "zeros"  # stride, dilation, groups, padding mode
 
@@ -21,7 +21,7 @@ def can_use_cpu_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
     other sizes (tracing, export) or observed by a torch function mode (inference/receptive_field.py), or if x does not
     fit, because torch's convolution then raises the error.
     """
-    if private.missing_name or not x.is_cpu or x.dtype not in (torch.float32, torch.float64):
+    if torch_private.missing_name or not x.is_cpu or x.dtype not in (torch.float32, torch.float64):
         return False
     if torch.is_autocast_enabled("cpu") or torch.jit.is_tracing() or torch.compiler.is_exporting():
         return False
@@ -29,4 +29,4 @@ def can_use_cpu_kernel(conv: nn.Conv2d, x: Tensor) -> bool:
         return False
     if x.shape[2] < conv.kernel_size[0] or x.shape[3] < conv.kernel_size[1]:
         return False
-    return torch.compiler.is_compiling() or not private.has_function_mode()
+    return torch.compiler.is_compiling() or not torch_private.has_function_mode()

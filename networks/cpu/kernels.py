@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from networks.cpu import narrow_conv, private, winograd_conv
+from networks.cpu import narrow_conv, torch_private, winograd_conv
 from util.errors import print_line
 
 KERNELS = {"winograd": winograd_conv, "narrow": narrow_conv}
@@ -27,8 +27,8 @@ def apply_cpu_kernels(networks: Iterable[nn.Module], fast_convolutions: bool | N
     """
     if fast_convolutions is False or device.type != "cpu":
         return
-    if private.missing_name:
-        print_line(f"note: convolutions are torch's own, which are slower ({private.missing_name})")
+    if torch_private.missing_name:
+        print_line(f"note: convolutions are torch's own, which are slower ({torch_private.missing_name})")
         return
     for conv in (layer for net in networks for layer in net.modules() if isinstance(layer, nn.Conv2d)):
         name = getattr(conv, "former_kernel", None)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from networks.cpu import eligible, private
+from networks.cpu import eligible, torch_private
 
 # Winograd is faster from here on: input and output channels each; pixels x kernel rows; that x input x output channels
 MIN_CHANNELS, MIN_ROW_PIXELS, MIN_MULTIPLICATIONS = 64, 3_000, 120_000_000
@@ -49,7 +49,7 @@ def uses_winograd(conv: nn.Conv2d, x: Tensor) -> bool:
     """Return whether Winograd is possible and faster for a layer's kernel and channels and x, (N, C, H, W)."""
     if not _is_possible(conv) or torch.compiler.is_compiling() or not eligible.can_use_cpu_kernel(conv, x):
         return False
-    if private.has_transform():  # it supports only plain convolutions
+    if torch_private.has_transform():  # it supports only plain convolutions
         return False
     row_pixels = x.numel() // conv.in_channels * conv.kernel_size[0]
     multiplications = row_pixels * conv.in_channels * conv.out_channels
@@ -89,7 +89,7 @@ class _WinogradFunction(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Any:
         (x, weight), (pad_height, pad_width) = ctx.saved_tensors, ctx.padding
         grad_mask, (out_channels, in_channels, taps, width) = ctx.needs_input_grad[:3], weight.shape
-        batched = private.is_batched(grad_output)  # vmap over gradients, as for Jacobians
+        batched = torch_private.is_batched(grad_output)  # vmap over gradients, as for Jacobians
         if torch.is_grad_enabled() or batched:  # second derivatives need differentiable operations
             return *_convolution_gradients(grad_output, x, weight, (pad_height, pad_width), 1, grad_mask), None, None
         step, rows = _rows_per_tile(weight), grad_output.shape[2]

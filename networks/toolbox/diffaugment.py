@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from networks.draws import noise
+from networks.sample_noise import noise
 
 TRANSLATION_SHARE, CUTOUT_SHARE = 0.125, 0.5  # of each side (Zhao et al. 2020)
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from networks.draws import noise
+from networks.sample_noise import noise
 from networks.toolbox import tool_state
 from networks.toolbox.diffaugment import Augmentation
 from networks.toolbox.settings import channels_of

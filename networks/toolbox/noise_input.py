@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from networks.architectures.stylegan2 import EqualisedConv2d
-from networks.draws import noise
+from networks.sample_noise import noise
 from util.errors import OptionError
 
 

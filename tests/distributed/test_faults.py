@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cli.process_group import ProcessGroup
-from serialization import exchange
+from serialization import rank_exchange
 from tests.support.distributed.shared_runs import differences, newest_state, train_run
 from tests.support.runs import ROOT, SMALL
 from util.errors import EnvironmentFault
@@ -270,5 +270,5 @@ def test_values_from_other_processes_are_not_unpickled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(UnpicklingError):
-        exchange._unpack(exchange._pack({"value": Payload()}))
+        rank_exchange._unpack(rank_exchange._pack({"value": Payload()}))
     assert not list(tmp_path.iterdir())

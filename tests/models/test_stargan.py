@@ -8,7 +8,7 @@ from PIL import Image
 from data.published.domains import DomainSpec
 from networks.architectures.stargan import StarGANDiscriminator, StarGANGenerator
 from registry.lookup import find
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from tests.support.images import picture
 from tests.support.runs import options
 from tests.support.steps import trained

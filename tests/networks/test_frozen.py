@@ -14,7 +14,7 @@ from registry.contract import check_networks, check_phases
 from serialization.own_state import IdleNetworks, own_state
 from tests.support.runs import SMALL, options
 from tests.support.training_runs import DEMO, plugin_files, run_in, weights
-from training.optim import inference_networks
+from training.phase_optimizers import inference_networks
 from util.errors import OptionError
 
 IMAGE = torch.randn(2, 3, 8, 8)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.overrides import _len_torch_function_stack
 
-from networks.cpu import private, winograd_conv
+from networks.cpu import torch_private, winograd_conv
 from networks.cpu.kernels import apply_cpu_kernels
 from networks.cpu.narrow_conv import NarrowConv2d
 from networks.cpu.winograd_conv import WinogradConv2d
@@ -184,7 +184,7 @@ def test_spectral_norm_after_the_kernels_is_spectral_norm(always_halved):
 def test_a_torch_without_a_private_name_gets_one_note(monkeypatch, capsys, always_halved):
     with monkeypatch.context() as patch:
         patch.delattr(torch.overrides, "_len_torch_function_stack")
-        importlib.reload(private)
+        importlib.reload(torch_private)
         resnets = [
             find("generator", "resnet_4blocks")(options("--model", "pix2pix", "--dataroot", "demo"), 3, 3)
             for _ in range(2)
@@ -192,8 +192,8 @@ def test_a_torch_without_a_private_name_gets_one_note(monkeypatch, capsys, alway
         apply_cpu_kernels(resnets, True, CPU)
         layer, x = WinogradConv2d(4, 4, 3), torch.rand(1, 4, 8, 8)
         assert torch.equal(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias))
-    importlib.reload(private)
-    assert private._len_torch_function_stack is _len_torch_function_stack and not private.missing_name
+    importlib.reload(torch_private)
+    assert torch_private._len_torch_function_stack is _len_torch_function_stack and not torch_private.missing_name
     assert not any(map(with_kernels, resnets))
     assert capsys.readouterr().out == (
         "note: convolutions are torch's own, which are slower "

@@ -13,12 +13,12 @@ from torch import nn
 
 from models.base import BaseModel, Phase
 from registry import lookup
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from tests.support.runs import SMALL, options
 from tests.support.small_models import own_networks
 from train import train_step
 from training.loss_meter import LossMeter
-from training.optim import Optimizers
+from training.phase_optimizers import Optimizers
 from training.run import Run
 from training.train_state import TrainState
 

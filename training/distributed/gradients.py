@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from serialization import exchange
+from serialization import rank_exchange
 from util import ranks
 
 BUCKET_BYTES = 25e6  # of gradients that one all-reduce adds up, about
@@ -62,9 +62,9 @@ class GradientAverage:
 
     def _learn_names(self, phase: str, terms: dict[str, Any]) -> None:
         """Agree on the terms of a phase, because a process may lack some."""
-        each = exchange.gather(list(terms))
+        each = rank_exchange.gather(list(terms))
         known = self.names.get(phase, [])
-        self.names[phase] = exchange.from_first(lambda: list(dict.fromkeys(sum(each, known))))
+        self.names[phase] = rank_exchange.from_first(lambda: list(dict.fromkeys(sum(each, known))))
 
     def _agree(self, params: list[Tensor], names: list[str], terms: dict[str, Any]) -> tuple[list[int], list[int], int]:
         """Return which parameters have a gradient, and which names a value, in some process; whether one is new."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from data.listing.fingerprint import Inventory
 from networks.norm import synchronise
 from networks.toolbox import tool_state
-from serialization import exchange
+from serialization import rank_exchange
 from training.state_checks import modules_by_extra_state_key
 from util import ranks, seeding
 from util.errors import DataError, count_text
@@ -20,7 +20,7 @@ def start_together(model: Any, seed: int, step: int) -> None:
     """Give all processes the weights and buffers of process 0, and each its own draws; nothing in one process."""
     if ranks.world_size() == 1:
         return
-    for name, value in exchange.from_first(lambda: _tensors(model)).items():
+    for name, value in rank_exchange.from_first(lambda: _tensors(model)).items():
         _tensors(model)[name].copy_(value)
     seeding.split_generators(seeding.mix_seed(seed, -1 - ranks.rank(), step))
 
@@ -35,7 +35,7 @@ def synchronise_norms(model: Any, o: Any) -> list[str]:
 def check_same_images(inventory: Inventory) -> None:
     """Raise DataError in a process that finds other images than process 0, because each takes its own of one order."""
     own = f"{inventory.samples} {_digest(inventory.names)} {_digest(inventory.sizes)}"
-    if exchange.from_first(lambda: own) != own:
+    if rank_exchange.from_first(lambda: own) != own:
         why = "has other images on this machine than on that of rank 0"
         raise DataError("rank", ranks.rank(), why, "give all machines the same --dataroot")
 
@@ -62,10 +62,10 @@ def collect(model: Any) -> list[dict[str, Any]]:
     if ranks.world_size() == 1:
         return []
     own = _buffers(model)
-    first = exchange.from_first(lambda: {name: _digest(value) for name, value in own.items()})
+    first = rank_exchange.from_first(lambda: {name: _digest(value) for name, value in own.items()})
     extra = {key: part.get_extra_state() for key, part in _extra_parts(model).items()}
     differing = {name: value.cpu() for name, value in own.items() if first.get(name) != _digest(value)}
-    return exchange.gather({"generators": seeding.generator_states(), "extra": extra, "buffers": differing})
+    return rank_exchange.gather({"generators": seeding.generator_states(), "extra": extra, "buffers": differing})
 
 
 def common_generators(each: list[dict[str, Any]]) -> dict[str, Any]:

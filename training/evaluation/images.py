@@ -15,7 +15,7 @@ from data.loading.loader import SeededDataset, max_tries
 from inference.sampling import Request, has_sampler, sample_tensors
 from inference.visuals import collect_visuals
 from pages.names import UniqueNames
-from registry.now import Now, call_with_now
+from registry.training_position import Now, call_with_now
 from training.as_in_test import open_phase, options_of_test
 from util.device import to_device
 from util.errors import DataError, OptionError, UserError, count_text, print_line

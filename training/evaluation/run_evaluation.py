@@ -14,8 +14,8 @@ from metrics.settings import Settings
 from metrics.tables import write_tables
 from options.best import best_prefix, main_metric, metric_names, parse_early_stop
 from registry.lookup import is_known
-from registry.now import Now
-from serialization import exchange
+from registry.training_position import Now
+from serialization import rank_exchange
 from training.as_in_test import in_test_mode
 from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.copies import Copies
@@ -116,11 +116,11 @@ class RunEvaluation:
             except (Exception, Stopped) as raised:
                 problem = raised
             failed = problem is not None
-            rows, failed, noted = exchange.from_first(lambda: (self.history.state_dict(), failed, stop.noted))
+            rows, failed, noted = rank_exchange.from_first(lambda: (self.history.state_dict(), failed, stop.noted))
         if failed:
             run.save_latest()
             if problem is None and not noted:
-                exchange.from_first(bool)  # waits for process 0, which ends this one
+                rank_exchange.from_first(bool)  # waits for process 0, which ends this one
             raise problem or self._stopped(run.progress.epoch, noted)
         if ranks.rank():
             self.history.load_state_dict(rows)

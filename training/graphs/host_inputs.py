@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from networks.draws import upload
+from networks.sample_noise import upload
 from util.device import captures
 from util.image_pool import ImagePool
 

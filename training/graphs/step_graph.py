@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data.batches import Batch
 from networks.runtime.snapshot import Snapshot
-from registry.now import Now
+from registry.training_position import Now
 from training.accumulation import FullBatch, ScaleLoss
 from training.graphs.host_inputs import HostInputs
 from training.graphs.host_state import HostDraws

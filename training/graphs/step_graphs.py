@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from data.batches import Batch
-from registry.now import Now
+from registry.training_position import Now
 from training.accumulation import FullBatch, MicroBatches, run_forward
 from training.graphs.host_state import DeviceReads, HostState
 from training.graphs.step_graph import (

@@ -9,7 +9,7 @@ from data.published.semantic import LabelMaps, LabelSpec, class_numbers, file_id
 from inference.export.generator_search import find_of_label_maps, find_sampler, find_translator
 from inference.sampling import has_sampler
 from models.base import BaseModel
-from registry.now import call_with_now
+from registry.training_position import call_with_now
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY, own_networks
 from util.errors import OptionError

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from data.batches import Batch
-from registry.now import Now, call_with_now
+from registry.training_position import Now, call_with_now
 
 
 def advice(phases: Sequence[Any], batch: Batch, out: Any, now: Now) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.base import BaseModel, Now, Phase
-from registry.now import AFTER_TRAINING, call_with_now
+from registry.training_position import AFTER_TRAINING, call_with_now
 from tests.support.runs import SMALL, options
 from train import train_step
 from training.loss_meter import LossMeter

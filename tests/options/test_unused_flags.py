@@ -8,7 +8,7 @@ import pytest
 
 from networks import NETWORK_FLAGS
 from networks.gan_loss import Objective
-from options import effects
+from options import unused_flags
 from options.fields import Options
 from options.parse import flags_for, parse
 from registry import lookup
@@ -51,7 +51,7 @@ def noted(out: str) -> set[str]:
 
 def silent(model: str, phase: str, names: set[str], o: Options) -> set[str]:
     """The flags of a command that were not read and would not be noted."""
-    known = effects.unused(effects.Command(o, lookup.find("model", model), own_flags(model, o)))
+    known = unused_flags.unused(unused_flags.Command(o, lookup.find("model", model), own_flags(model, o)))
     return {flag.name for flag in flags_for(model, phase)} - names - set(known) - PARSED
 
 

@@ -14,11 +14,11 @@ from networks.toolbox import spectral_norm
 from networks.toolbox.attention import has_attention
 from networks.toolbox.input_augment import ADA_INTERVAL, adapt, augment_inputs, augmentation_of
 from networks.toolbox.minibatch_std import add_minibatch_std
+from networks.toolbox.network_roles import Roles
 from networks.toolbox.noise_input import noise_channels
-from networks.toolbox.roles import Roles
 from networks.toolbox.settings import tool
 from registry.contract import plugin_name
-from registry.now import Now
+from registry.training_position import Now
 from util.errors import OptionError
 
 NO_D = "it has no phase that trains a discriminator alone"

@@ -17,7 +17,7 @@ from registry.lookup import entries
 from tests.support.runs import options
 from tests.support.small_models import own_networks
 from tests.support.training_runs import DEMO, TRAINABLE, build
-from training.optim import Optimizers, trainable_parameters
+from training.phase_optimizers import Optimizers, trainable_parameters
 from training.train_state import TrainState
 from util.errors import OptionError
 
