@@ -18,6 +18,7 @@ from registry.attribution import error_context
 from registry.lookup import find
 from training.dry_run import estimate_cost
 from training.evaluation.run_evaluation import make_evaluation
+from training.forward_pass import run_forward
 from training.preflight import run_preflight
 from training.preview import make_preview
 from training.run import start_run
@@ -73,7 +74,7 @@ def train(run, loader, display, preview, stop):
                 run.losses.add(losses)
             progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
             with timer("display"):
-                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # what is due
+                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # displays/html.py, ...
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
                 run.save_if_due(unless=bool(stop.signal))  # after a signal it is saved below
@@ -83,8 +84,8 @@ def train(run, loader, display, preview, stop):
         if not progress.epoch_done:  # only a signal ends it early, after a step or while waiting for a batch
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
-        measured = run.evaluation.measure(run, timer, stop)  # --metrics, of the average if there is one; else None
-        display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # the rest is in the next epoch
+        measured = run.evaluation.measure(run, timer, stop)  # --metrics, if due, else None; with the weights of test.py
+        display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # take: seconds until here
         with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
         with timer("save"):  # the signal is read once: what is saved and what is raised must agree
@@ -95,15 +96,15 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass = state.graphs.run_forward(state, batch, now)  # one for all phases
+    forward_pass = run_forward(state, batch, now)  # calls the model once, for all phases
     losses = {}
-    for phase in state.due_phases(now):
+    for phase in state.due_phases(now):  # a phase: a loss and the networks that it trains
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = state.averaged(phase, forward_pass.compute_gradients(phase, state.optimizers.scale_loss))
+            terms = state.rank_average(phase, forward_pass.compute_gradients(phase, state.optimizers.scale_loss))
             if not state.check_losses(terms, batch):
-                break  # NaN or Inf: --on_nan has skipped the batch or restored earlier weights, else it raised
+                break  # NaN or Inf: --on_nan skips the rest of the batch, or has restored earlier weights, or raised
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
-    state.end_step(now)
+    state.end_step(now)  # the model's after_step, --warmup, --ema
     return forward_pass.out, losses

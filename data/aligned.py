@@ -127,6 +127,7 @@ class Aligned(BaseDataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Sample:
+        """Read the files of a pair (`open_image`), and scale, crop and flip both sides alike (`Preprocess`)."""
         path = self.paths[index]
         if index >= self.pair_count:
             return self.input_sample(path)

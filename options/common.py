@@ -11,8 +11,8 @@ class Common:
 
     # fmt: off
     dataroot: str = option("demo", "folder of images, zip file, manifest, or tar shards in a folder or on a server,"
-        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film, and the flag itself may be left out;"
-        " default: the run's); 'demo' generates images and needs no files", of_run=True, aside=True)
+        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film; without this flag, the run's);"
+        " demo: images that the program draws", of_run=True, aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
     checkpoints_dir: str = option("./checkpoints", "folder that holds the runs", aside=True)
@@ -35,9 +35,9 @@ class Common:
         valued=True)
     padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
         of_run=True, fixed=True)
-    no_antialias: bool = option(True, "downsample by strides; --antialias: also blur, in G and D (Zhang 2019), as CUT",
+    no_antialias: bool = option(True, "downsample by strides; --antialias adds a blur in G and D, as CUT (Zhang 2019)",
         of_run=True, fixed=True)
-    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up: by a fixed blur in G, as CUT",
+    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up uses a fixed blur in G, as CUT",
         of_run=True, fixed=True)
     stylegan2_G_num_downsampling: int = option(1, "how often --netG stylegan2 halves its images", at_least=0, at_most=8,
         of_run=True, fixed=True)
@@ -63,9 +63,9 @@ class Common:
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
     resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
         of_run=True, fixed=True)
-    epoch: str = option("latest", "weights to load: the number of an epoch, latest, best or best_METRIC; the last two"
-        " need a run with --metrics, and best is by the metric of --early_stop, else by the first one", momentary=True)
-    load_iter: int = option(0, "load the weights that --save_by_iter saved as iter_N instead; 0: off", at_least=0,
+    epoch: str = option("latest", "weights to load: an epoch's number, latest, best or best_METRIC (both of a run with"
+        " --metrics; best: by the metric of --early_stop, else by the first of --metrics)", momentary=True)
+    load_iter: int = option(0, "load the weights iter_N of --save_by_iter, not those of --epoch; 0: off", at_least=0,
         momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)
     suffix: str = option("", "appended to the name, for example {model}_{netG}_size{load_size}", aside=True)

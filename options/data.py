@@ -29,8 +29,8 @@ class Data:
         "when an image cannot be read: stop, or skip it (count it and use another one; test.py leaves it out)",
         choices=("stop", "skip"))
     max_image_pixels: int = option(89_478_485, "refuse images with more pixels", at_least=1, aside=True)
-    range: str = option("", "values that become -1 and 1: LO,HI, auto (minimum and maximum of the data) or percentile"
-        " (1 value in 1,000 beyond each end); default: the full range of 8 and 16 bits without sign, else auto",
+    range: str = option("", "values that become -1 and 1: LO,HI; auto: minimum and maximum of the data; percentile:"
+        " auto without 1 value in 1,000 at each end; default: the full range of unsigned 8 and 16 bits, else auto",
         of_run=True)
     range_A: str = option("", "like --range, for input images only; for several inputs also one each, as LO,HI;LO,HI",
         of_run=True)

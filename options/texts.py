@@ -11,7 +11,7 @@ from util.size import Size
 
 _LEGEND = """\
 [ ] is the default, ( ) at the end the choices; N is a whole number, X a decimal number, SIZE is N or WIDTHxHEIGHT.
-A flag without any of these is a switch: off, unless [on] is its default."""
+A flag without a value is a switch: off, unless [on] is its default."""
 
 
 def print_usage() -> int:
@@ -32,7 +32,8 @@ def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
     """
     position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
     print(f"usage: python {phase}.py {position}[--flag value ...]")
-    whose = f"Defaults are those of {printable(model)}." if model else "A model may have others: --model NAME --help."
+    others = "A model may have other defaults: --model NAME --help."
+    whose = f"Defaults are those of {printable(model)}." if model else others
     print(f"{_LEGEND} {whose}\n")
     owner = None
     for flag in flags:

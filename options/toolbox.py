@@ -32,8 +32,8 @@ class Toolbox:
         " (Karras et al. 2020): by --diffaugment, else by flip, rotate90, translation and color")
     ada_target: float = option(0.6, "with --ada: target of the mean sign of the discriminator's predictions on real"
         " images", above=-1, below=1)
-    ada_kimg: float = option(500.0, "with --ada: thousands of images that the probability needs at least to rise"
-        " from 0 to 1", above=0)
+    ada_kimg: float = option(500.0, "with --ada: the probability rises from 0 to 1 in at least this many thousands"
+        " of images", above=0)
     lambda_lecam: float = option(0.0, "weight of LeCam, which pulls the discriminator's predictions on real and"
         " generated images towards each other's average (Tseng et al. 2021)", at_least=0)
     lr_D: float | None = option(None, "initial learning rate of discriminators; default: --lr", above=0)

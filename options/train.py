@@ -22,15 +22,16 @@ class Train:
         "do not warn when --display_server is another machine, which receives images and losses", aside=True)
     displays: tuple[str, ...] = option(("console", "health", "html", "visdom"),
         "where losses and images are shown, comma-separated", choices="display", aside=True)
-    update_html_freq: int = option(1000, "save images for the page every N training images", at_least=1, aside=True)
+    update_html_freq: int = option(1000, "renew the newest images of the page every N training images", at_least=1,
+        aside=True)
     print_freq: int = option(100, "print losses every N images", at_least=1, aside=True)
     fixed_samples: int = option(8,
-        "number of images whose translations the page shows after each epoch (in long runs, after about 50 of them);"
+        "number of images whose translations the page shows after each epoch, in long runs about 50 times in all;"
         " 0: none",
         at_least=0, at_most=1000, aside=True)
     val_phase: str = option("val",
-        "set of images for --fixed_samples and --metrics; if there is none of this name, fixed samples are from"
-        " --phase, and metrics, unless this flag is given, from test", aside=True)
+        "set of images for --fixed_samples and --metrics; if there is none of this name, --fixed_samples uses --phase,"
+        " and --metrics uses test unless this flag is given", aside=True)
     eval_freq: int = option(1, "measure --metrics every N epochs, and after the last one", at_least=1, aside=True)
     eval_images: int = option(1000, "measure --metrics on at most this many images of --val_phase, evenly spread;"
         " 0: all", at_least=0, aside=True)
@@ -44,8 +45,8 @@ class Train:
         " programs read too and which names its architecture", choices=("pth", "safetensors"), aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(10,
-        "for models without input images, in place of --save_epoch_freq: every N epochs show sheets of generated images"
-        " and save numbered weights",
+        "for models without input images: every N epochs, in the first and in the last one show sheets of generated"
+        " images and save numbered weights",
         at_least=1, aside=True)
     save_minutes: float = option(10.0, "save the latest weights at least every X minutes; 0: off", at_least=0,
         aside=True)
@@ -59,10 +60,10 @@ class Train:
         aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)
-    phase: str = option("train", "set of images to read: train, val, test, ..., a sub-folder of dataroot or how its"
-        " names begin")
-    n_epochs: int = option(100, "epochs at the initial learning rate", at_least=0)
-    n_epochs_decay: int = option(100, "further epochs after --n_epochs, during which the learning rate falls to zero",
+    phase: str = option("train", "set of images to read: train, val, test, ...: a sub-folder of --dataroot, or how its"
+        " name begins")
+    n_epochs: int = option(100, "epochs of training; with --lr_policy linear at the initial learning rate", at_least=0)
+    n_epochs_decay: int = option(100, "further epochs; with --lr_policy linear the learning rate falls to zero in them",
         at_least=0)
     beta1: float = option(0.5, "first momentum of Adam; momentum of sgd", at_least=0, below=1)
     beta2: float = option(0.999, "second momentum of Adam; decay of squared gradients of rmsprop", at_least=0, below=1)
@@ -83,7 +84,8 @@ class Train:
     penalty: str = option("", "gradient penalty of the discriminator; default: gp for wgangp, none for others",
         choices="penalty")
     pool_size: int = option(50, "number of earlier generated images kept to show to discriminators", at_least=0)
-    on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the batch, or roll back to the last save",
+    on_nan: str = option("stop", "when a loss is NaN or Inf: stop, skip the rest of the batch, or roll back to the last"
+        " save",
         choices=("stop", "skip", "rollback"), aside=True)
     watchdog: float = option(600.0, "print where each thread is when no step ends for X seconds; 0: off", at_least=0,
         aside=True)
@@ -93,8 +95,8 @@ class Train:
     lr_policy: str = option("linear", "learning rate schedule", choices="lr_policy")
     lr_decay_iters: int = option(50, "with --lr_policy step: divide the learning rate by 10 every N epochs", at_least=1)
     allow_data_change: bool = option(False, "resume although images were added, removed or replaced", momentary=True)
-    allow_option_change: bool = option(False, "resume although an option has changed on which the meaning of the"
-        " weights depends",
+    allow_option_change: bool = option(False, "resume although an option that the weights depend on has"
+        " changed",
         momentary=True)
     accumulate: int = option(1,
         "split a batch into this many parts that are computed one after another, to save memory", at_least=1,
@@ -106,7 +108,7 @@ class Train:
     dry_run: bool = option(False, "train two steps, report parameters, operations, memory and time, write nothing",
         momentary=True)
     memory_format: str = option("auto",
-        "memory layout of the weights; auto: contiguous, or what a trial of --amp auto or on CUDA finds faster",
+        "memory layout of the weights; auto: the faster one of a trial (with --amp auto, or on CUDA), else contiguous",
         choices=("auto", "contiguous", "channels_last"),
         aside=True)
     fast_convolutions: bool | None = option(True,

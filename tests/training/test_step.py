@@ -15,7 +15,7 @@ from serialization.weight_files import load_weights, save_networks
 from tests.support.runs import options
 from tests.support.small_models import MODELS, TINY
 from tests.support.steps import ALONE, TRAINED, far, trained
-from training.accumulation import split_batch
+from training.forward_pass import split_batch
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from data.batches import Batch
 from networks.runtime.snapshot import Snapshot
 from registry.training_position import Now
-from training.accumulation import FullBatch, ScaleLoss
+from training.forward_pass import FullBatch, ScaleLoss
 from training.graphs.host_inputs import HostInputs
 from training.graphs.host_state import HostDraws
 from util.device import map_leaves

@@ -5,7 +5,7 @@ from typing import Any
 
 from data.batches import Batch
 from registry.training_position import Now
-from training.accumulation import FullBatch, MicroBatches, run_forward
+from training.forward_pass import FullBatch, MicroBatches, run_plain_forward
 from training.graphs.host_state import DeviceReads, HostState
 from training.graphs.step_graph import (
     Capture,
@@ -63,13 +63,18 @@ class StepGraphs:
             self.capture = cuda_capture()
         return self
 
+    @property
+    def are_on(self) -> bool:
+        """Whether a step may become a graph."""
+        return self.capture is not None
+
     def run_forward(self, state: Any, batch: Batch, now: Now) -> "FullBatch | MicroBatches | GraphedBatch":
-        """Run forward, by a graph where there is one; see run_forward in training/accumulation.py."""
-        if self.capture is not None and self.watch and (why := self.watch.changed()):
+        """Run forward, by a graph where there is one; see run_forward in training/forward_pass.py."""
+        if self.watch and (why := self.watch.changed()):
             self._refuse(why)
-        self.watch, shapes = None, shapes_of(batch) if self.capture is not None else None
+        self.watch, shapes = None, shapes_of(batch)
         if self.capture is None or self.shapes not in (None, shapes):
-            return run_forward(state.model, batch, state.micro_batches, now)
+            return run_plain_forward(state.model, batch, state.micro_batches, now)
         graph = self.graphs.get(now.due) or self._next_graph(state, batch, now, shapes)
         if graph is not None and not graph.is_valid():
             self._refuse("the model's tensors, or images of its pools, were replaced")
@@ -80,7 +85,7 @@ class StepGraphs:
             return GraphedBatch(graph, batch)
         if self.capture is not None and self.watch:
             return _WatchedBatch(self, state.model, batch, now)
-        return run_forward(state.model, batch, state.micro_batches, now)
+        return run_plain_forward(state.model, batch, state.micro_batches, now)
 
     def _next_graph(self, state: Any, batch: Batch, now: Now, shapes: Any) -> StepGraph | None:
         """Return the graph of a step, if enough plain ones have run; None if this one is plain."""

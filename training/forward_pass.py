@@ -1,4 +1,4 @@
-"""Gradient accumulation: process a batch in one pass, or in micro-batches to save memory (--accumulate)."""
+"""Run a model forward on a batch and compute the gradients of its phases' losses: the work of a training step."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,8 +19,18 @@ from util import ranks
 ScaleLoss = Callable[[Tensor], Tensor]  # multiplies a loss by the gradient scaler's factor
 
 
-def run_forward(model: Any, batch: Batch, micro_batches: int, now: Now) -> "FullBatch | MicroBatches":
-    """Run forward; return the object that holds its outputs and computes each phase's gradients."""
+def run_forward(state: Any, batch: Batch, now: Now) -> Any:
+    """Run the model forward on a batch; return the outputs and what computes each phase's gradients: a FullBatch.
+
+    With --accumulate they are MicroBatches, with --cuda_graphs the replay of a graph, which have the same methods.
+    """
+    if state.graphs.are_on:
+        return state.graphs.run_forward(state, batch, now)
+    return run_plain_forward(state.model, batch, state.micro_batches, now)
+
+
+def run_plain_forward(model: Any, batch: Batch, micro_batches: int, now: Now) -> "FullBatch | MicroBatches":
+    """Run forward without a graph of CUDA."""
     mark_step_begin()
     if share := ranks.pulse.share:  # as many parts in each process, because they may wait for each other in each part
         micro_batches = max(1, min(micro_batches, *share.counts))
