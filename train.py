@@ -74,7 +74,7 @@ def train(run, loader, display, preview, stop):
                 run.losses.add(losses)
             progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
             with timer("display"):
-                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # displays/html.py, ...
+                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # first_visuals(...) if due
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
                 run.save_if_due(unless=bool(stop.signal))  # after a signal it is saved below
@@ -96,12 +96,12 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass = run_forward(state, batch, now)  # calls the model once, for all phases
-    losses = {}
+    forward_pass, losses = run_forward(state, batch, now), {}  # calls the model once, for all phases
     for phase in state.due_phases(now):  # a phase: a loss and the networks that it trains
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = state.rank_average(phase, forward_pass.compute_gradients(phase, state.optimizers.scale_loss))
+            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
+            terms = state.average_gradients(phase, terms)  # over processes, as the terms that it returns
             if not state.check_losses(terms, batch):
                 break  # NaN or Inf: --on_nan skips the rest of the batch, or has restored earlier weights, or raised
             state.optimizers.step(phase.name)

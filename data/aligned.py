@@ -136,7 +136,7 @@ class Aligned(BaseDataset):
             files.append(self.partners[index] if self.partners else path)
         requests = list(zip(files, self.channels, strict=True))
         loaded = self.load_images(requests, lambda: self._read_images(files), self.side_order)
-        pictures = self.preprocess.scaled_sides(loaded, self.side_order)
+        pictures = self.preprocess.scaled_sides(loaded, self.side_order)  # at once, in two threads; else scaled below
         geometry = self.preprocess.draw()
         tensors = [
             self.preprocess(picture, name, geometry, paired=True, side=side)

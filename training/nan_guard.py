@@ -1,4 +1,4 @@
-"""React to a NaN or Inf loss or weight: stop, skip the batch, or roll back (--on_nan)."""
+"""React to a NaN or Inf loss or weight: stop, skip the rest of the batch, or roll back (--on_nan)."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -37,7 +37,7 @@ class TrainState:
     check_losses: Callable[[dict[str, Any], dict[str, Any]], bool] = lambda terms, batch: True
     ema: Ema = field(default_factory=Ema)
     tools: Toolbox = field(default_factory=Toolbox)
-    rank_average: GradientAverage = field(default_factory=GradientAverage)  # of gradients and losses, over processes
+    average_gradients: GradientAverage = field(default_factory=GradientAverage)  # and losses, over processes
     graphs: StepGraphs = field(default_factory=StepGraphs)  # --cuda_graphs
 
     def __post_init__(self) -> None:

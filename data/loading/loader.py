@@ -84,7 +84,10 @@ class Loader:
         return len(self.batch_sampler)
 
     def example_batch(self) -> dict[str, Any]:
-        """Return the first sample, repeated to the size of the epoch's first batch, loaded in this process."""
+        """Return the first sample, repeated to the size of the epoch's first batch, loaded in this process.
+
+        Before workers are started, this reserves the memory in which they hand over batches of this size.
+        """
         batch = self.samples.batch((1, 0), min(self.batch_sampler.batch_size, self.batch_sampler.length))
         if not self.workers:  # shared memory must exist before workers are forked
             # with pin_memory a thread of DataLoader handles batches, which cannot read SharedBatch
@@ -122,14 +125,14 @@ class Loader:
         # Start the epoch, and workers if there are none.
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
         other_processes = set(multiprocessing.active_children())
-        batches = iter(self.loader)
+        messages = iter(self.loader)  # each is a list of batches
         self.workers |= set(multiprocessing.active_children()) - other_processes
         # Yield the batches of each message.
         shares, skipped = self.batch_sampler.shares(), dict[str, str]()
-        for message in (group.pop(0) for group in batches for _ in range(len(group))):
-            batch = self.collator.buffer.read(message)
+        for entry in (message.pop(0) for message in messages for _ in range(len(message))):
+            batch = self.collator.buffer.read(entry)
             ranks.pulse.beat()
-            del message
+            del entry
             if isinstance(batch, UserError):
                 try:
                     with naming_all_unusable(self.o):
