@@ -59,7 +59,7 @@ class Console(Sink):
         self.bar.update(progress.batch)
 
     def _print_forecast(self, seconds: float) -> None:
-        flags = "a smaller --crop_size, --ngf, --n_epochs, --n_epochs_decay or --max_dataset_size shortens it"
+        flags = "a smaller --load_size and --crop_size, --ngf, --n_epochs or --max_dataset_size shortens it"
         remedy = "; " + "a GPU, or " * self.on_cpu + flags
         if seconds > MIN_FORECAST_S:
             self.say(f"about {duration_text(seconds)} to go" + remedy * (seconds > LONG_RUN_S))

@@ -52,7 +52,7 @@ def fixed_samples(o: Any) -> list[dict[str, Any]]:
 
     They are spread evenly over the images of --val_phase, or of the training phase if --val_phase does not exist.
     Of a run trained on crops they are whole images, but crops if these are large. Raise DataError for an image that
-    cannot be read.
+    cannot be read; with --on_bad_image skip it is left out.
     """
     test_o = options_of_test(o)
     if test_o.preprocess != o.preprocess:
@@ -75,7 +75,8 @@ def _load_samples(o: Any) -> list[dict[str, Any]]:
         dataset = open_phase(o, o.phase)
     samples, count = SeededDataset(dataset, o.seed, max_tries(o)), min(o.fixed_samples, len(dataset))
     # epoch 0: the same random draws as test.py
-    return [samples.batch((0, i * len(dataset) // count)) for i in range(count)]
+    batches = [samples.batch((0, i * len(dataset) // count)) for i in range(count)]
+    return [batch for batch in batches if batch]  # a skipped image leaves an empty one
 
 
 class Preview:

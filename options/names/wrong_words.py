@@ -37,6 +37,8 @@ class KnownFlags:
     def unknown(self, names: list[str], file: str = "") -> OptionError:
         """Return the error for unknown flags, with what each is called here; file: that of --config, if it has them."""
         name, *others = dict.fromkeys(names)
+        if not file and any(name in flag.names for flag in self.flags):
+            return OptionError("option", f"-{name}", "has one hyphen", f"write it with two: --{name}")
         remedy = self._remedy(name)
         if others:
             first, *short = (re.sub(r"^use |^did you mean |\?$", "", self._remedy(each)) for each in [name, *others])
@@ -51,8 +53,6 @@ class KnownFlags:
         for model, source in model_files():
             for n in discovery.option_names(source) if model != self.owner else ():
                 others[n] = f"{others[n]} and {model}" if n in others else model
-        if name in mine:
-            return f"write it with two hyphens: --{name}"
         if name in others:
             return f"it belongs to {others[name]}"
         foreign = TEST_FLAGS if self.phase == "test" else FLAGS

@@ -137,7 +137,7 @@ def steps(sink, *seconds, epochs=10, size=100):
     ([9, 4, 4], 100, []),  # two steps after the first, of less than ten seconds
     ([9, 4, 4, 4], 100, ["about 11 h 6 min to go"]),
     ([300, 70], 10, ["about 19 h 24 min to go"]),  # one step above a minute is enough
-    ([9, 90], 20, ["about 2 days 1 h to go; a GPU, or a smaller --crop_size, --ngf, --n_epochs, --n_epochs_decay or "
+    ([9, 90], 20, ["about 2 days 1 h to go; a GPU, or a smaller --load_size and --crop_size, --ngf, --n_epochs or "
                    "--max_dataset_size shortens it"]),
     ([9, 4, 4, 4, 4, 4], 1, ["about 6 min to go"]),  # told once
     ([0.1] * 90, 1, []),  # a run of seconds

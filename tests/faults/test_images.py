@@ -103,6 +103,17 @@ def test_a_truncated_picture_met_in_mid_epoch_is_named(command, files, workers):
 
 
 @pytest.mark.fault(33)
+def test_fixed_samples_leave_out_a_skipped_picture(forty_pairs, command, tmp_path):
+    """The first of four fixed samples is truncated, --on_bad_image skip: the page shows the other three."""
+    cut(forty_pairs / "00.png")
+    flags = [flag for flag in FORTY if flag != "--no_html"]
+    ended = command("train", *flags, "--on_bad_image", "skip", "--fixed_samples", 4, "--displays", "console,html")
+    assert ended.code == 0 and "no samples" not in ended.out + ended.err, ended.err
+    shown = (tmp_path / "checkpoints/run/web/samples").glob("epoch001_*_fake_B.png")
+    assert sorted(path.name for path in shown) == [f"epoch001_{number}_fake_B.png" for number in (1, 2, 3)]
+
+
+@pytest.mark.fault(33)
 @pytest.mark.parametrize("threads", [0, 2])
 def test_skipped_pictures_are_replaced_by_the_next_and_listed(forty_pairs, threads, capsys):
     """Three images are truncated, --on_bad_image skip, with and without workers: the next images replace them, and all

@@ -248,7 +248,7 @@ def test_absolute_paths_and_those_below_home_are_recognised(spaced, monkeypatch)
     (["--lr", "0.1", "0.2"], "write --lr 0.1"), (["stray"], "see --help"),
     (["cut"], "write --model cut"), (["sngan"], "write --recipe sngan"),
     (["plain"], "--dataroot plain"),
-    (["\u2013lr", "0.1"], "write --lr"), (["\u2014\u2014lr"], "write --lr"), (["-lr", "0.1"], "two hyphens: --lr"),
+    (["\u2013lr", "0.1"], "write --lr"), (["\u2014\u2014lr"], "write --lr"), (["-lr", "0.1"], "with two: --lr"),
     (["--lr"], "--lr VALUE"), (["--lr", "--name", "x"], "--lr VALUE"),
 ])  # fmt: skip
 def test_a_word_too_many_is_answered_with_what_to_write(spaced, given, end):
