@@ -10,7 +10,7 @@ import test as test_script
 from cli.main import Report
 from registry import discovery
 from scripts import evaluate
-from tests.support.data_folders import save
+from tests.support.data_folders import cut, save
 from tests.support.distributed.shared_runs import train_run
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -65,6 +65,18 @@ def test_results_are_those_of_one_process(pools, run, more, calls):
     printed = pools(2).run(call, test_script.main, run, [*argv, f"two_{name}"], calls)
     assert contents(run / f"one_{name}") == contents(run / f"two_{name}")
     assert ("one process translates" in printed[0]) == (more == ("--no_eval",))
+
+
+def test_a_skipped_image_changes_nothing_else(pools, run):
+    """The first of six images is truncated: two processes leave it out, and the page of the others is the same."""
+    for number in range(6):
+        save(picture(number + 40, 96, 40), run / "spoilt" / "test" / f"{number}.png")
+    cut(run / "spoilt" / "test" / "0.png")
+    argv = ["--name", "run", "--dataroot", "spoilt", "--num_threads", "0", "--on_bad_image", "skip", "--results_dir"]
+    one = call(test_script.main, run, [*argv, "one_spoilt"], None)
+    two = pools(2).run(call, test_script.main, run, [*argv, "two_spoilt"], None)[0]
+    assert contents(run / "one_spoilt") == contents(run / "two_spoilt")
+    assert "1 image could not be used" in one and "1 image could not be used" in two
 
 
 @pytest.mark.parametrize("is_joined", [False, True])
