@@ -70,7 +70,7 @@ def train(run, loader, display, preview, stop):
         lr = o.lr * run.begin_epoch()  # it sets the optimisers' rates and returns the factor; lr is only shown
         for batch in timer.waiting("data", stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen))):
             with timer("compute"):
-                out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())
+                out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())  # now: step, epoch
                 run.losses.add(losses)
             progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
             with timer("display"):
@@ -84,7 +84,7 @@ def train(run, loader, display, preview, stop):
         if not progress.epoch_done:  # only a signal ends it early, after a step or while waiting for a batch
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
-        measured = run.evaluation.measure(run, timer, stop)  # --metrics, if due, else None; with the weights of test.py
+        measured = run.evaluation.measure(run, timer, stop)  # --metrics, with test.py's weights; None if not due
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # take: seconds until here
         with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
             has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
@@ -101,7 +101,7 @@ def train_step(state, batch, now):
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
             terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
-            terms = state.average_gradients(phase, terms)  # over processes, as the terms that it returns
+            terms = state.average_gradients(phase, terms)  # over processes, and the terms too
             if not state.check_losses(terms, batch):
                 break  # NaN or Inf: --on_nan skips the rest of the batch, or has restored earlier weights, or raised
             state.optimizers.step(phase.name)

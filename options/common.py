@@ -11,7 +11,7 @@ class Common:
 
     # fmt: off
     dataroot: str = option("demo", "folder of images, zip file, manifest, or tar shards in a folder or on a server,"
-        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film; without this flag, the run's);"
+        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film; default: the run's data);"
         " demo: images that the program draws", of_run=True, aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
@@ -63,8 +63,8 @@ class Common:
     display_winsize: int = option(256, "width of an image on pages and in visdom, in pixels", at_least=1, aside=True)
     resize_conv: bool = option(False, "upsample by resizing, then convolving, to avoid checkerboard artefacts",
         of_run=True, fixed=True)
-    epoch: str = option("latest", "weights to load: an epoch's number, latest, best or best_METRIC (both of a run with"
-        " --metrics; best: by the metric of --early_stop, else by the first of --metrics)", momentary=True)
+    epoch: str = option("latest", "weights to load: an epoch's number, latest, or, if the run had --metrics,"
+        " best_METRIC or best (by the metric of --early_stop, else the first of --metrics)", momentary=True)
     load_iter: int = option(0, "load the weights iter_N of --save_by_iter, not those of --epoch; 0: off", at_least=0,
         momentary=True)
     verbose: bool = option(False, "print every layer of every network", momentary=True)

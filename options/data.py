@@ -42,8 +42,8 @@ class Data:
     background: str = option("white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency",
         of_run=True)
     icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns it off)", of_run=True)
-    load_size: int | Size = option(286, "scale images to this size (default in test.py: the crop size; for runs"
-        " trained on crops, the run's load size)", at_least=1, at_most=65_536)
+    load_size: int | Size = option(286, "scale images to this size (default in test.py: --crop_size; if training"
+        " cropped without resize or fixsize, the run's)", at_least=1, at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     preprocess: str = option("resize_and_crop", "steps joined by _and_: one of resize, scale_width, scale_shortside,"
         " fixsize, then zoom (random scale), then crop, patch or trim (crop, but shorter sides stay); or none (each"

@@ -48,8 +48,8 @@ class Toolbox:
     lambda_lpips: float = option(0.0, "weight of LPIPS, a learned distance of VGG16's features (Zhang et al. 2018)",
         at_least=0)
     lambda_tv: float = option(0.0, "weight of the total variation of generated images (Rudin et al. 1992)", at_least=0)
-    terms: tuple[str, ...] = option((), "further terms of generators as NAME:WEIGHT, comma-separated, of the kind term"
-        " in --list")
+    terms: tuple[str, ...] = option((), "further losses of generators, NAME:WEIGHT, comma-separated; names: the kind"
+        " term in --list")
     vgg19_file: str = option("", "with --lambda_perceptual: file of torchvision's VGG19", aside=True)
     vgg16_file: str = option("", "with --lambda_lpips: file of torchvision's VGG16", aside=True)
     lpips_file: str = option("", "with --lambda_lpips: file of the lpips package's weights of VGG's layers (vgg.pth);"

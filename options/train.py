@@ -30,8 +30,8 @@ class Train:
         " 0: none",
         at_least=0, at_most=1000, aside=True)
     val_phase: str = option("val",
-        "set of images for --fixed_samples and --metrics; if there is none of this name, --fixed_samples uses --phase,"
-        " and --metrics uses test unless this flag is given", aside=True)
+        "set of images for --fixed_samples and --metrics; if it is missing, samples are of --phase, and metrics of test"
+        " (unless this flag is given)", aside=True)
     eval_freq: int = option(1, "measure --metrics every N epochs, and after the last one", at_least=1, aside=True)
     eval_images: int = option(1000, "measure --metrics on at most this many images of --val_phase, evenly spread;"
         " 0: all", at_least=0, aside=True)
@@ -41,12 +41,12 @@ class Train:
     no_progress: bool = option(False, "plain lines instead of a progress bar", aside=True)
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
-    export_format: str = option("pth", "files of weights: pth, as the reference writes, or safetensors, which other"
-        " programs read too and which names its architecture", choices=("pth", "safetensors"), aside=True)
+    export_format: str = option("pth", "files of weights: pth, as pytorch-CycleGAN-and-pix2pix writes, or safetensors,"
+        " which other programs read too and which names its architecture", choices=("pth", "safetensors"), aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(10,
-        "for models without input images: every N epochs, in the first and in the last one show sheets of generated"
-        " images and save numbered weights",
+        "models without input images: show generated images and save numbered weights every N epochs, and in the"
+        " first and last",
         at_least=1, aside=True)
     save_minutes: float = option(10.0, "save the latest weights at least every X minutes; 0: off", at_least=0,
         aside=True)
