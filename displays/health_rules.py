@@ -24,8 +24,8 @@ LOSING_LOSS = {"lsgan": 0.8, "vanilla": 3.0, "hinge": 0.9}  # G's term when D de
 WINNING_FRACTION = 0.015  # share of EQUILIBRIUM at which the discriminator has nothing left to learn (vanilla: 0.01)
 GAN_TERMS = {"G_GAN": ("D_real", "D_fake"), "G_A": ("D_A",), "G_B": ("D_B",)}  # G's term: its D's terms
 PAIRED_DATASET_MODES = ("aligned", "colorization")  # data sets whose B is the translation of A
-EARLY_EPOCHS, WINDOW_EPOCHS = 5, 10  # epochs that set the early level; consecutive epochs of evidence
-MIN_WINDOW_STEPS = 500  # steps in the window after which progress is expected
+EARLY_EPOCHS = 5  # epochs that set the early level
+MIN_WINDOW_EPOCHS, MIN_WINDOW_STEPS = 10, 500  # consecutive epochs of evidence, and steps between the first and the last
 SAMPLES_IN_ROW, MIN_SAMPLE_STEPS = 5, 1000  # consecutive samples, and steps, before images are judged
 EXPLODED_GAN, EXPLODED = 400, 1000  # multiples of EQUILIBRIUM, and of a loss's early level, not reached by chance
 MAX_SAMPLES, SIDE_PIXELS = 16, 96  # fixed samples measured at most; approximate pixels per side after subsampling
@@ -42,7 +42,7 @@ class Health:
     def __init__(self, gan_mode: str, dataset_mode: str):
         self.gan_mode, self.paired = gan_mode, dataset_mode in PAIRED_DATASET_MODES
         self.first: list[Row] = []
-        self.newest: deque[Row] = deque(maxlen=WINDOW_EPOCHS)
+        self.newest: deque[Row] = deque()  # enough for _window
         self.figures: deque[Figures] = deque(maxlen=SAMPLES_IN_ROW)
         self.metrics: deque[Row] = deque(maxlen=MAX_EVALUATIONS)
 
@@ -50,8 +50,10 @@ class Health:
         """Add an epoch's losses."""
         if len(self.first) < EARLY_EPOCHS:
             self.first.append(row)
-        else:
-            self.newest.append(row)
+            return
+        self.newest.append(row)
+        if _window(list(self.newest)[1:]):
+            self.newest.popleft()
 
     def add_samples(self, epoch: int, step: int, samples: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Add an epoch's fixed samples, {file: {label: (H, W, C) uint8}}."""
@@ -126,9 +128,8 @@ def _absolute_values(rows: Sequence[Row], name: str) -> list[float]:
 
 def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Note | None:
     """Check for a discriminator that is certain for many epochs while the generator makes no progress."""
-    latest = rows[-WINDOW_EPOCHS:]
-    steps = latest[-1].get("step", 0) - latest[0].get("step", 0)
-    if gan_mode not in EQUILIBRIUM or len(latest) < WINDOW_EPOCHS or steps < MIN_WINDOW_STEPS:
+    latest = _window(rows)
+    if gan_mode not in EQUILIBRIUM or not latest:
         return None
     for name, terms in GAN_TERMS.items():
         theirs = [[row["mean"].get(term) for row in latest] for term in terms]
@@ -136,7 +137,7 @@ def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Note | None:
         if any(value is None for values in (*theirs, own) for value in values):
             continue
         sure = all(0 <= value < WINNING_FRACTION * EQUILIBRIUM[gan_mode] for values in theirs for value in values)
-        early, late = float(np.mean(own[: WINDOW_EPOCHS // 2])), float(np.mean(own[WINDOW_EPOCHS // 2 :]))
+        early, late = float(np.mean(own[: len(own) // 2])), float(np.mean(own[len(own) // 2 :]))
         if sure and min(own) > LOSING_LOSS[gan_mode] and late > 0.95 * early:
             said = " and ".join(f"{term} {values[-1]:.2g}" for term, values in zip(terms, theirs, strict=True))
             evidence = f"{said} (at equilibrium {EQUILIBRIUM[gan_mode]:.2g}) and {name} {own[-1]:.2g}, not falling, in "
@@ -144,6 +145,14 @@ def _discriminator_winning(rows: Sequence[Row], gan_mode: str) -> Note | None:
             smooth = "" if gan_mode == "hinge" else ", or --label_smoothing 0.1"
             return Note("discriminator winning", evidence, f"weaken it: a smaller --ndf or --n_layers_D{smooth}")
     return None
+
+
+def _window(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the latest epochs, as few as have MIN_WINDOW_EPOCHS and MIN_WINDOW_STEPS; none if there are too few."""
+    for start in range(len(rows) - MIN_WINDOW_EPOCHS, -1, -1):
+        if rows[-1].get("step", 0) - rows[start].get("step", 0) >= MIN_WINDOW_STEPS:
+            return rows[start:]
+    return []
 
 
 # --- images

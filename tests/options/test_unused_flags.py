@@ -179,11 +179,15 @@ TESTS = [
     ("given", "flags"), TESTS, ids=lambda value: " ".join(sorted(value) if isinstance(value, set) else value)
 )
 def test_a_flag_without_effect_in_test_py_is_noted(capsys, given, flags):
+    Path("checkpoints/experiment_name").mkdir(parents=True)
     parse([*given, "--model", "cycle_gan"], "test")
     assert noted(capsys.readouterr().out) == flags
 
 
 def test_flags_of_training_in_test_py_are_noted(capsys):
+    parse(["--model", "pix2pix", "--lambda_L1", "3"], "test")
+    assert not noted(capsys.readouterr().out)  # the run is not there, which test.py says next
+    Path("checkpoints/experiment_name").mkdir(parents=True)
     parse(["--model", "pix2pix", "--lambda_L1", "3"], "test")
     assert "note: --lambda_L1 has no effect: only training uses it" in capsys.readouterr().out
     parse(["--model", "test", "--model_suffix", "_A"], "test")
