@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from data.batches import join_samples
 from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
-from data.decoding.images import ReadOptions, open_image
+from data.decoding.images import REPLACE_REMEDY, ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
 from data.enlargement import enlargement_notes
 from data.fitting import ask, naming_models
@@ -300,4 +300,8 @@ def load_sample(dataset: BaseDataset, index: int, tries: int = 1) -> tuple[Sampl
             if problem.args[0] != "image":
                 return problem, failed
             failed.append(problem)
-    return failed.pop(), failed
+    last = failed.pop()
+    *what, remedy = last.args
+    if remedy == REPLACE_REMEDY and dataset.o.on_bad_image == "stop" and len(dataset) > 1:
+        last.args = (*what, f"{remedy}, or use --on_bad_image skip")
+    return last, failed

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from data.decoding.decoders import DECODERS, identify
 from data.decoding.header_check import count_frames
+from data.decoding.images import REPLACE_REMEDY
 from data.decoding.raster import Raster
 from data.listing.files import open_binary
 from data.listing.inputs import Input, format_inputs, parse_inputs
@@ -94,7 +95,7 @@ def _channels_of_file(path: str, max_pixels: int) -> int:
     except DataError:
         raise
     except Exception as problem:  # Pillow and NumPy raise many types
-        raise DataError("image", path, f"cannot be read ({problem})", "delete or replace it") from problem
+        raise DataError("image", path, f"cannot be read ({problem})", REPLACE_REMEDY) from problem
     stored, stacked = pictures[0], pictures[-1]
     if isinstance(stacked, Raster) and stacked.channels == pages > 1:
         return pages

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data.decoding import sound_files
 from data.decoding.decoders import NUMPY_EXTENSIONS, identify, unreadable_reason
-from data.decoding.images import DEFAULT_READ_OPTIONS
+from data.decoding.images import DEFAULT_READ_OPTIONS, REPLACE_REMEDY
 from data.decoding.orientation import SIDEWAYS, read_orientation
 from data.listing.files import find_storage, open_binary
 from data.listing.paths import Paths, hash64
@@ -70,7 +70,7 @@ def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) ->
     except MemoryError:  # reading the pixels will raise it again
         return ImageHeader()
     except Exception as problem:  # Pillow raises many types
-        raise DataError("image", path, unreadable_reason(path, problem), "delete or replace it") from problem
+        raise DataError("image", path, unreadable_reason(path, problem), REPLACE_REMEDY) from problem
 
 
 def count_unused_frames(path: str, channels: Collection[int]) -> int:

@@ -37,6 +37,7 @@ class ReadOptions(NamedTuple):
 
 
 DEFAULT_READ_OPTIONS = ReadOptions()
+REPLACE_REMEDY = "delete or replace it"  # for a file that is no image, or a damaged one
 
 
 def open_image(path: str, channels: int, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:
@@ -71,7 +72,7 @@ def reading_error(path: str, problem: Exception) -> UserError:
     if isinstance(problem, MemoryError):
         remedy = "lower --num_threads, --batch_size or --max_image_pixels"
         return EnvironmentFault("image", path, "needs more memory than is available", remedy)
-    return DataError("image", path, unreadable_reason(path, problem), "delete or replace it")
+    return DataError("image", path, unreadable_reason(path, problem), REPLACE_REMEDY)
 
 
 def convert_channels(image: Picture, channels: int, path: str, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Picture:

@@ -224,9 +224,11 @@ def _missing_images_error(folder: str, root: str, o: Any, kinds: Sequence[str] =
     """Return the error for a folder without images or a --dataroot that is none; kinds: the layouts that are read."""
     if find_storage(root).entry_type(root) == "folder":
         return DataError("folder", folder, *_missing_images_reason(folder, root, o, kinds))
-    why = "is a file, not a folder" if os.path.exists(root) else "there is no such folder"
+    means_file = has_image_extension(o.dataroot) or o.dataroot.lower().endswith((".zip", ".tar"))
+    thing = "file" if means_file else "folder"
+    why = "is a file, not a folder" if os.path.exists(root) else f"there is no such {thing}"
     remedy = "give --dataroot a folder of images" if o.isTrain else "give a folder, a zip file or an image"
-    return DataError("folder", o.dataroot, why, path_hint(o.dataroot) or remedy)
+    return DataError(thing, o.dataroot, why, path_hint(o.dataroot) or remedy)
 
 
 def _missing_images_reason(folder: str, root: str, o: Any, kinds: Sequence[str]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from PIL import Image
 from data.decoding.decoders import DECODERS, identify, unreadable_reason
 from data.decoding.header_check import count_frames
 from data.decoding.icc import to_srgb
-from data.decoding.images import DEFAULT_READ_OPTIONS, open_image
+from data.decoding.images import DEFAULT_READ_OPTIONS, REPLACE_REMEDY, open_image
 from data.decoding.orientation import SIDEWAYS, orient, read_orientation
 from data.decoding.raster import Raster, resize_nearest
 from data.listing.files import open_binary
@@ -87,7 +87,7 @@ def read_header(path: str | Path) -> FileHeader:
     except (DataError, MemoryError):
         raise
     except Exception as problem:  # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error and more
-        raise DataError("image", path, unreadable_reason(str(path), problem), "delete or replace it") from problem
+        raise DataError("image", path, unreadable_reason(str(path), problem), REPLACE_REMEDY) from problem
     picture = read_image(path)  # NumPy arrays, and kinds of TIFF that Pillow does not know
     height, width = picture.values.shape[:2]
     return FileHeader(width, height, str(picture.values.dtype), picture.format, 1)
@@ -122,7 +122,7 @@ def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> L
     except Exception as problem:  # Pillow raises many types
         if image and image.format in ("JPEG", "MPO"):  # training accepts a JPEG that lacks only its end
             return LosslessImage(np.asarray(open_image(str(path), 3, DEFAULT_READ_OPTIONS._replace(icc=srgb))), "JPEG")
-        raise DataError("image", path, unreadable_reason(str(path), problem), "delete or replace it") from problem
+        raise DataError("image", path, unreadable_reason(str(path), problem), REPLACE_REMEDY) from problem
 
 
 def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> LosslessImage:

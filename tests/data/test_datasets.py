@@ -543,7 +543,8 @@ def test_a_broken_image_is_named_in_one_line_from_any_process(unpaired, threads)
     batches = loader.epoch(1)
     assert [Path(next(batches)["path_A"][0]).stem for _ in range(2)] == ["0", "1"]
     broken = unpaired / "trainA" / "2.png"
-    assert error_of(batches) == f"image '{broken}': not an image (empty file); delete or replace it"
+    reason = "not an image (empty file); delete or replace it, or use --on_bad_image skip"
+    assert error_of(batches) == f"image '{broken}': {reason}"
 
 
 def test_an_error_leaves_no_cycle_that_holds_the_workers(unpaired):
