@@ -13,6 +13,17 @@ SCRIPTS = {  # command: its module
     "card": "scripts.card",
 }  # fmt: skip
 WORDS = {"list": ["--list"]}  # command: arguments of train
+HELP = {
+    "train": "train a GAN",
+    "test": "translate or generate images with a trained run",
+    "evaluate": "measure generated images",
+    "export": "export a run's generator, verified (ONNX, TorchScript, a web page)",
+    "compare": "show the results of several runs side by side",
+    "check-data": "check a data set before training on it",
+    "download": "download a data set or a pretrained generator",
+    "card": "write a model card of a run",
+    "list": "list models, data sets, networks and all other parts",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from util.spelling import name_hint
 
     if command in ("-h", "--help"):
-        print_line(f"usage: ganvas {'|'.join(present)} [--help]")
+        print_line(f"usage: ganvas {'|'.join(present)} [--help]", *(f"  {name:<12}{HELP[name]}" for name in present))
         return 0
     if command not in present:
         remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"

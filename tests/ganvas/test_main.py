@@ -14,8 +14,11 @@ def path(monkeypatch):
 
 def test_without_a_command_the_usage_is_printed(capsys):
     assert command.main([]) == 0 == command.main(["--help"])
-    usage = capsys.readouterr().out.splitlines()
-    assert usage[0] == usage[1] and usage[0].startswith("usage: ganvas train|test|evaluate|")
+    printed = capsys.readouterr().out.splitlines()
+    usage, *lines = printed[: len(printed) // 2]
+    assert printed == 2 * [usage, *lines] and usage.startswith("usage: ganvas train|test|evaluate|")
+    assert [line.split()[0] for line in lines] == [*command.SCRIPTS, *command.WORDS]
+    assert all(len(line.split()) > 3 for line in lines)  # what it does
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):
