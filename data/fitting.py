@@ -118,7 +118,7 @@ def _with_advice(problem: UserError, o: Any, root: str) -> UserError:
         return type(problem)(thing, name, why, remedy)
     if (fit := find_fit(o, root)) is None:
         return problem
-    if own:
+    if "split" in own:
         remedy = f"use --split {SHARE} to train on nine tenths of them, by their names"
     is_split = remedy.startswith("use --split")
     splits = not is_split or _read_data(o, o.dataset_mode, {"split": SHARE}, with_doubts=True)
@@ -127,7 +127,7 @@ def _with_advice(problem: UserError, o: Any, root: str) -> UserError:
 
 
 def _possible_changes(o: Any, root: str) -> list[dict[str, Any]]:
-    """Return the flags that may have to change: none, --dataroot to a folder below or above, or --split."""
+    """Return the flags that may have to change: none, --dataroot to a folder below or above, --phase, or --split."""
     below = layouts.inner_roots(root)
     splits = [{"split": SHARE}] if o.split is None and not below and not layouts.list_phases(root) else []
     if find_manifest(o.dataroot, o.pairs, root):
@@ -139,7 +139,8 @@ def _possible_changes(o: Any, root: str) -> list[dict[str, Any]]:
     above = str(Path(root).parent)
     if Path(root).name.rstrip("AB") in PHASES and above != root:
         roots.append(above)
-    return [{}, *({"dataroot": folder} for folder in dict.fromkeys(roots)), *splits]
+    phases = [{"phase": name} for name in layouts.spelled_phases(root, o)]
+    return [{}, *({"dataroot": folder} for folder in dict.fromkeys(roots)), *phases, *splits]
 
 
 def _single_folders(root: str) -> list[str]:

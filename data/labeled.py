@@ -29,7 +29,7 @@ from data.listing.files import (
     size_and_mtime,
 )
 from data.listing.layouts import LABEL_MAP_FOLDERS, list_images, select_split, unused_split_notes
-from data.listing.paths import Paths, has_image_extension
+from data.listing.paths import Paths, has_image_extension, spelled_phase
 from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, count_text, raise_if_any
@@ -173,7 +173,7 @@ class Labeled(BaseDataset):
         """Return the images directly in root as one class with the name of the data set."""
         paths = list_files(root)
         paths = paths.take(index for index in range(len(paths)) if b"/" not in paths.name(index))
-        siblings = [name for name in list_folders(self.root) if name not in PHASE_FOLDERS]
+        siblings = [name for name in list_folders(self.root) if not (name in PHASE_FOLDERS or spelled_phase(name))]
         size = twice_as_wide(paths, self.o.max_image_pixels) if self.o.isTrain else None
         if root != self.root and siblings:
             every = ",".join(list_folders(self.root))
@@ -200,10 +200,22 @@ class Labeled(BaseDataset):
             why = f"has no folders of classes: {shorten(sides)} are folders of phases or sides"
             one = os.path.join(root, min(sides, key=lambda side: self.o.phase not in side))
             raise DataError("folder", root, why, f"give the folder of one kind of images, such as --dataroot {one}")
+        self._check_spelled_phases(root, [name for name in names if name not in PHASE_FOLDERS | known])
         classes = [name for name in names if name not in PHASE_FOLDERS]
         if classes and (phases := [name for name in names if name in PHASES]):
             self.notes.append(f"note: folders of phases are no classes, and are not used: {', '.join(phases)}")
         return classes
+
+    def _check_spelled_phases(self, root: str, names: Sequence[str]) -> None:
+        """Raise DataError for folders such as Training and Testing: all of them, or one that holds folders itself."""
+        spelled = {name: phase for name in names if (phase := spelled_phase(name))}
+        if spelled and (len(spelled) == len(names) or any(list_folders(str(Path(root, name))) for name in spelled)):
+            why = f"has no folders of classes: {shorten(list(spelled))} are folders of phases or sides"
+            own = next((name for name, phase in spelled.items() if phase == self.o.phase), min(spelled))
+            is_side = own[-1] in "AB" and not list_folders(str(Path(root, own)))
+            remedy = f"give the folder of one kind of images, such as --dataroot {os.path.join(root, own)}"
+            remedy = remedy if is_side else f"use --phase {own}"
+            raise DataError("folder", root, why, f"{remedy} (if they are classes: --classes {','.join(names)})")
 
     def _ask_about_folders(self, root: str, names: Sequence[str]) -> None:
         """Ask about folders that are probably no classes: A and B, and one around the folders of the classes."""

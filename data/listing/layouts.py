@@ -14,7 +14,7 @@ from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.partners import case_clash_note, match_partners
-from data.listing.paths import LABEL_MAP_KINDS, Paths, has_image_extension
+from data.listing.paths import LABEL_MAP_KINDS, PHASE_FOLDERS, Paths, has_image_extension, spelled_phase, without_side
 from data.listing.shards import Shards
 from util.errors import DataError, OptionError, Problem, count_text, raise_if_any
 from util.spelling import nearest, path_hint
@@ -266,11 +266,19 @@ def _other_folder_hint(root: str, missing: str, o: Any, kinds: Sequence[str]) ->
     there = [name for name in (*names, *(each[:-1] for each in names)) if name and holds_phase(root, name)]
     if "phase" in o.given and (near := nearest(o.phase, there)):
         return f"did you mean --phase {near}?"
+    if alike := [name for name in spelled_phases(root, o) if holds_phase(root, name)]:
+        return f"use --phase {alike[0]}"
     above = str(Path(root).parent)
     if above != root and (holds_phase(above) or ("joined" in kinds and is_folder(str(Path(above, missing))))):
         return f"give --dataroot {above}, the folder above it"
     inner = list(filter(holds_phase, inner_roots(root)))
     return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""
+
+
+def spelled_phases(root: str, o: Any) -> list[str]:
+    """Return what --phase could be, unless it is given: the names of folders that mean the same phase."""
+    names = [] if "phase" in o.given else dict.fromkeys(map(without_side, list_folders(root)))
+    return [name for name in names if spelled_phase(name) == o.phase and name not in PHASE_FOLDERS]
 
 
 def _several_inputs_hint(root: str, o: Any, kinds: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -14,6 +15,10 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", "
 PHASES = ("train", "test", "val", "valid", "validation")
 LABEL_MAP_KINDS = ("label", "inst", "img")  # train_label, train_inst, train_img: of label maps and their photographs
 PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
+PHASE_WORDS = {"train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
+               "testset": "test", "val": "val", "valid": "val", "validation": "val"}  # fmt: skip
+OTHER_WORDS = {"", "data", "dataset", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture",
+               "pictures", "seg", "set", "split"}  # fmt: skip
 # files that are expected beside images, and so are not worth a note
 COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".htm", ".yaml", ".yml",
                         ".log", ".ini", ".db", ".py", ".sh", ".pkl", ".lnk", ".url")  # fmt: skip
@@ -22,6 +27,20 @@ COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml"
 def has_image_extension(name: str) -> bool:
     """Return whether a file name has the extension of an image and is not hidden."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def spelled_phase(folder: str) -> str:
+    """Return the phase (train, val or test) that a folder's name means in any spelling, with or without a side.
+
+    "" for any other name. Examples: Training, TEST, train_images, TrainA.
+    """
+    words = [word for word in re.split(r"[\W_\d]+", without_side(folder).lower()) if word not in OTHER_WORDS]
+    return PHASE_WORDS.get(words[0], "") if len(words) == 1 else ""
+
+
+def without_side(folder: str) -> str:
+    """Return a folder's name without the side A or B at its end: Train for TrainA, but DATA for DATA."""
+    return re.sub(r"(?<=[a-z\W_])[AB]$", "", folder)
 
 
 def hash64(name: bytes) -> int:

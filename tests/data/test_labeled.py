@@ -19,7 +19,7 @@ def folders(root, *names):
     for name in names:
         (root / name).mkdir(parents=True)
         for number in range(2):
-            picture(number).save(root / name / f"{name}{number}.png")
+            picture(number).save(root / name / f"{Path(name).name}{number}.png")
     return root.parent
 
 
@@ -140,6 +140,36 @@ def test_a_class_with_the_name_of_the_phase_is_asked_about(tmp_path):
     flag = re.search(r"--classes \S+?(?=\))", question)[0]
     dataset = in_training(tmp_path / "data", *flag.split())
     assert dataset.classes == ("bus", "car", "train") and not dataset.questions
+
+
+PHASES_IN_OTHER_WORDS = {  # folders, and what the error advises
+    "as Kaggle has them": (("Training/cats", "Training/dogs", "Testing/cats"), "; use --phase Training ("),
+    "capitals": (("Train", "Test", "Val"), "; use --phase Train ("),
+    "of images": (("train_images", "test_images"), "; use --phase train_images ("),
+    "one that holds folders": (("seg_train/sea", "seg_pred"), "; use --phase seg_train ("),
+    "sides": (("TrainA", "TrainB", "TestA"), "use --model cycle_gan or --model cut (python train.py --model cycle_gan "),
+}
+
+
+@pytest.mark.parametrize("case", PHASES_IN_OTHER_WORDS)
+def test_folders_of_phases_in_other_words_are_no_classes(tmp_path, case):
+    """A run would learn to tell training from test images, and without a word."""
+    names, advice = PHASES_IN_OTHER_WORDS[case]
+    folders(tmp_path / "data", *names)
+    for number, image in enumerate((tmp_path / "data" / "TrainB").glob("*.png")):
+        image.rename(image.with_name(f"b{number}.png"))  # no pairs
+    with pytest.raises(DataError, match="folders of phases or sides") as caught:
+        in_training(tmp_path / "data")
+    assert advice in str(caught.value), str(caught.value)
+    if used := re.search(r"--phase (\S+)", advice):
+        assert len(in_training(tmp_path / "data", "--phase", used[1]))
+    every = re.search(r"--classes (\S+)\)", str(caught.value))[1]
+    assert in_training(tmp_path / "data", "--classes", every).classes == tuple(sorted(every.split(",")))
+
+
+def test_words_of_phases_among_classes_are_classes(tmp_path):
+    folders(tmp_path / "data", "gaming", "Training", "Train")
+    assert in_training(tmp_path / "data").classes == ("Train", "Training", "gaming")
 
 
 def test_train_py_and_test_py_print_the_classes(command, tmp_path):

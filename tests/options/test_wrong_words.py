@@ -346,6 +346,8 @@ NAMES = {  # the words, and what the answer must hold: the nearest name and, whe
     "a second class": (["--dataroot", "cls", "--model", "cgan", "--classes", "blue,rad"], "did you mean red? "),
     "a phase": (["--dataroot", "pairs", "--model", "pix2pix", "--phase", "tran"], "did you mean --phase train?"),
     "a side's phase": (["--dataroot", "sides", "--phase", "tran"], "did you mean --phase train?"),
+    "a phase in other words": (["--dataroot", "brain", "--model", "pix2pix"], "'Training'); use --phase Training"),
+    "a side's phase in other words": (["--dataroot", "capitals"], "'TrainB'); use --phase Train"),
     "a layout": (["--dataroot", "pairs", "--model", "pix2pix", "--pairs", "side"], "did you mean sides? "),
     "a manifest": (["--dataroot", "pairs", "--model", "pix2pix", "--pairs", "lst.csv"], "did you mean list.csv? "),
     "preprocessing": (["--preprocess", "resise_and_crop"], "did you mean resize_and_crop? "),
@@ -360,7 +362,8 @@ NAMES = {  # the words, and what the answer must hold: the nearest name and, whe
 @pytest.mark.parametrize("case", NAMES)
 def test_a_name_from_a_list_is_answered_with_the_nearest(case):
     words, said = NAMES[case]
-    for name in ("cls/red", "cls/blue", "pairs/train", "sides/trainA", "sides/trainB"):
+    folders = ("cls/red", "cls/blue", "pairs/train", "sides/trainA", "sides/trainB", "brain/Training", "brain/Testing")
+    for name in (*folders, "capitals/TrainA", "capitals/TrainB"):
         Path(name).mkdir(parents=True)
         picture(1, 80, 40).save(f"{name}/1.png")
     Path("pairs/list.csv").write_text("edges,depth,b\ntrain/1.png,train/1.png,train/1.png\n")

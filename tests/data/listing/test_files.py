@@ -7,7 +7,7 @@ import pytest
 
 from data.listing import disk
 from data.listing.files import list_files, list_folders
-from data.listing.paths import Paths
+from data.listing.paths import Paths, spelled_phase
 from tests.support.data_folders import names
 
 # --- what lies in a folder ------------------------------------------------------------------------------------------
@@ -120,3 +120,16 @@ def test_every_listing_sees_what_is_there_now(folder):
     (folder / "b.png").write_bytes(b"longer")
     (folder / "sub" / "deep" / "z.png").write_bytes(b"x")
     assert list_files(str(folder)).sizes.tolist() == [1, 6, 1, 1]
+
+
+@pytest.mark.parametrize(("folder", "phase"), [
+    ("train", "train"), ("Train", "train"), ("TRAINING", "train"), ("training_set", "train"),
+    ("Training Data", "train"),
+    ("trainA", "train"), ("TrainB", "train"), ("train_A", "train"), ("TRAIN", "train"), ("train_images", "train"),
+    ("seg_test", "test"), ("Testing", "test"), ("testset", "test"), ("Validation", "val"), ("valid", "val"),
+    ("VAL", "val"),
+    ("trains", ""), ("strain", ""), ("trainer", ""), ("Valencia", ""), ("train station", ""), ("A", ""), ("", ""),
+    ("images", ""), ("train_label", ""), ("test train", ""),
+])  # fmt: skip
+def test_a_phase_is_known_in_other_words(folder, phase):
+    assert spelled_phase(folder) == phase
