@@ -34,6 +34,7 @@ from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, count_text, raise_if_any
 
+TARGET_FOLDERS = ("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "target", "targets")
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
 
@@ -218,11 +219,13 @@ class Labeled(BaseDataset):
             raise DataError("folder", root, why, f"{remedy} (if they are classes: --classes {','.join(names)})")
 
     def _ask_about_folders(self, root: str, names: Sequence[str]) -> None:
-        """Ask about folders that are probably no classes: A and B, and one around the folders of the classes."""
+        """Ask about folders that are probably no classes: those of sides, and one around the folders of the classes."""
         if self.o.classes or self.run_classes:
             return
         if list(names) == ["A", "B"]:
             self.ask("are A and B two classes? They may be the two sides of other models' data")
+        if len(names) == 2 and (other := next((name for name in names if name.lower() in TARGET_FOLDERS), "")):
+            self.ask(f"is {other} a class? It may hold the other sides of pairs, which belong into {self.o.phase}B")
         if len(names) == 1 and len(inner := list_folders(str(Path(root, names[0])))) > 1:
             place = os.path.join(root, names[0])
             self.ask(f"is {names[0]} one class? With --dataroot {place}, its folders are classes: {shorten(inner)}")

@@ -147,7 +147,7 @@ PHASES_IN_OTHER_WORDS = {  # folders, and what the error advises
     "capitals": (("Train", "Test", "Val"), "; use --phase Train ("),
     "of images": (("train_images", "test_images"), "; use --phase train_images ("),
     "one that holds folders": (("seg_train/sea", "seg_pred"), "; use --phase seg_train ("),
-    "sides": (("TrainA", "TrainB", "TestA"), "use --model cycle_gan or --model cut (python train.py --model cycle_gan "),
+    "sides": (("TrainA", "TrainB", "TestA"), "use --model cycle_gan or --model cut (python train.py --model "),
 }
 
 
