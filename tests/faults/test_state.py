@@ -219,28 +219,32 @@ def outcome(command, folder, expected):
     return "other" if differences(expected, folder) else "the same"
 
 
+def pytest_generate_tests(metafunc):
+    """Try every place in the states of three models, a test each, in the long form."""
+    if metafunc.function is test_every_place_of_the_state_counts:
+        models = ("noisy", "pix2pix", "cycle_gan") if metafunc.config.getoption("full") else ("noisy",)
+        metafunc.parametrize("model", models)
+
+
 @pytest.mark.fault(64)
 @pytest.mark.parametrize("how", ["changed", "dropped"])
-def test_every_place_of_the_state_counts(command, straight, copied, tmp_path, full, how, record_property):
+def test_every_place_of_the_state_counts(command, straight, copied, tmp_path, full, how, model, record_property):
     """Every value in the state is changed or dropped, one at a time: the run ends differently, prints a note, or is
     refused.
 
     Never as if nothing had happened; never with a bug of ours.
     """
     unnoticed, tried = [], 0
-    for model in ("noisy", "pix2pix", "cycle_gan") if full else ("noisy",):
-        folder = copied(model)
-        shutil.copytree(tmp_path / "checkpoints", tmp_path / "kept")
-        for path, state in edits(torch.load(newest(folder), weights_only=True), how, full):
-            shutil.rmtree(tmp_path / "checkpoints")
-            shutil.copytree(tmp_path / "kept", tmp_path / "checkpoints")
-            torch.save(state, newest(folder))
-            result, tried = outcome(command, folder, straight(model)), tried + 1
-            if result not in (2, 3, 4, "noted", "other"):
-                unnoticed.append((model, ".".join(map(str, path)), result))
+    folder = copied(model)
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "kept")
+    for path, state in edits(torch.load(newest(folder), weights_only=True), how, full):
         shutil.rmtree(tmp_path / "checkpoints")
-        shutil.rmtree(tmp_path / "kept")
-    record_property(f"places of the state {how}", f"{tried - len(unnoticed)} of {tried} noticed")
+        shutil.copytree(tmp_path / "kept", tmp_path / "checkpoints")
+        torch.save(state, newest(folder))
+        result, tried = outcome(command, folder, straight(model)), tried + 1
+        if result not in (2, 3, 4, "noted", "other"):
+            unnoticed.append((".".join(map(str, path)), result))
+    record_property(f"places of the state of {model} {how}", f"{tried - len(unnoticed)} of {tried} noticed")
     assert unnoticed == []
 
 
