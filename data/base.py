@@ -17,6 +17,7 @@ from data.decoding.raster import Picture, Raster, to_array
 from data.enlargement import enlargement_notes
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
+from data.listing.class_names import target_notes
 from data.listing.columns import Columns
 from data.listing.files import dataset_root, find_storage, is_demo, size_and_mtime
 from data.listing.fingerprint import Inventory
@@ -177,7 +178,8 @@ class BaseDataset(Dataset):
         first = next((paths[0] for group in self.header_groups for paths in group if len(paths)), "")
         if is_demo(first):  # known to be good, and each would be drawn to look at it
             return unused_notes(self.left_out)
-        return [*unused_notes(self.left_out), *enlargement_notes(self), *label_map_notes(self)]
+        masks = target_notes(paths for group in self.header_groups for paths in group)
+        return [*unused_notes(self.left_out), *masks, *enlargement_notes(self), *label_map_notes(self)]
 
     @cached_property
     def left_out(self) -> list[tuple[str, bytes]]:

@@ -139,7 +139,7 @@ def _possible_changes(o: Any, root: str) -> list[dict[str, Any]]:
     above = str(Path(root).parent)
     if Path(root).name.rstrip("AB") in PHASES and above != root:
         roots.append(above)
-    phases = [{"phase": name} for name in layouts.spelled_phases(root, o)]
+    phases = [{"phase": name} for name in layouts.other_phases(root, o)]
     return [{}, *({"dataroot": folder} for folder in dict.fromkeys(roots)), *phases, *splits]
 
 

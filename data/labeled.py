@@ -16,7 +16,7 @@ from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
 from data.fitting import naming_models
 from data.listing import manifest
-from data.listing.class_names import describe_classes, select_classes, shorten
+from data.listing.class_names import describe_classes, is_target_name, select_classes, shorten
 from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
     PHASE_FOLDERS,
@@ -28,13 +28,20 @@ from data.listing.files import (
     open_binary,
     size_and_mtime,
 )
-from data.listing.layouts import LABEL_MAP_FOLDERS, list_images, select_split, unused_split_notes
-from data.listing.paths import Paths, has_image_extension, spelled_phase
+from data.listing.layouts import (
+    LABEL_MAP_FOLDERS,
+    list_images,
+    manifest_scope,
+    select_split,
+    split_indices,
+    unused_split_notes,
+)
+from data.listing.paths import Paths, has_image_extension, spelled_phases, without_side
 from data.listing.shards import Shards
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, count_text, raise_if_any
 
-TARGET_FOLDERS = ("mask", "masks", "label", "labels", "annotation", "annotations", "gt", "target", "targets")
+MAX_SIDES = 3  # folders that may be the sides of pairs, and not classes
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
 
@@ -123,17 +130,24 @@ class Labeled(BaseDataset):
         for row in table.rows:
             different = row.files[0], str([row.others.get(name) for name in row.others if name.lower() != "label"])
             by_label.setdefault(row.label or self._only_class(Path(file).stem), {})[different] = row
-        self.notes.append(f"labeled: {file}, {count_text(len(table.rows), 'image')}")
         rows_by_label = {label: [rows[key] for key in sorted(rows)] for label, rows in by_label.items()}
+        paths_by_label = {
+            label: manifest.paths_with_sizes([row.files[0] for row in rows]) for label, rows in rows_by_label.items()
+        }
+        if self.o.split is not None and not table.splits:
+            for label, paths in paths_by_label.items():
+                chosen = split_indices(paths, self.o)
+                paths_by_label[label] = paths.take(chosen)
+                rows_by_label[label] = [rows_by_label[label][index] for index in chosen]
+        count = sum(map(len, paths_by_label.values()))
+        self.notes.append(f"labeled: {file}, {count_text(count, 'image')}{manifest_scope(table, self.o)}")
+        self.notes += [*table.split_notes, *(unused_split_notes(self.o) if table.splits else [])]
         self.class_columns = {
             label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
         }
         self.columns = Columns([], kinds)
         self.notes += filter(None, [self.columns.describe(), *notes])
-        return {
-            label: self.register_files(manifest.paths_with_sizes([row.files[0] for row in rows]))[0]
-            for label, rows in rows_by_label.items()
-        }
+        return {label: self.register_files(paths)[0] for label, paths in paths_by_label.items()}
 
     def _files_of_folders(self) -> Mapping[str, Sequence]:
         storage = find_storage(self.root)
@@ -174,7 +188,8 @@ class Labeled(BaseDataset):
         """Return the images directly in root as one class with the name of the data set."""
         paths = list_files(root)
         paths = paths.take(index for index in range(len(paths)) if b"/" not in paths.name(index))
-        siblings = [name for name in list_folders(self.root) if not (name in PHASE_FOLDERS or spelled_phase(name))]
+        folders = list_folders(self.root)
+        siblings = [name for name in folders if name not in PHASE_FOLDERS | spelled_phases(folders).keys()]
         size = twice_as_wide(paths, self.o.max_image_pixels) if self.o.isTrain else None
         if root != self.root and siblings:
             every = ",".join(list_folders(self.root))
@@ -193,7 +208,8 @@ class Labeled(BaseDataset):
         names, known = list_folders(root), {*self._asked_classes, *self.run_classes}
         if root != self.root or known & set(names) & PHASE_FOLDERS:
             return names
-        inner = {name: PHASE_FOLDERS & set(list_folders(str(Path(root, name)))) for name in names if name not in known}
+        below = {name: list_folders(str(Path(root, name))) for name in names if name not in known}
+        inner = {name: PHASE_FOLDERS & set(folders) or _divided(folders) for name, folders in below.items()}
         sides = [name for name in names if name in PHASE_FOLDERS - set(PHASES)]
         sides += [name for name in names if name in LABEL_MAP_FOLDERS and name not in known]
         sides += [f"{name}/{phase}" for name in inner for phase in sorted(inner[name])]
@@ -208,27 +224,43 @@ class Labeled(BaseDataset):
         return classes
 
     def _check_spelled_phases(self, root: str, names: Sequence[str]) -> None:
-        """Raise DataError for folders such as Training and Testing: all of them, or one that holds folders itself."""
-        spelled = {name: phase for name in names if (phase := spelled_phase(name))}
-        if spelled and (len(spelled) == len(names) or any(list_folders(str(Path(root, name))) for name in spelled)):
-            why = f"has no folders of classes: {shorten(list(spelled))} are folders of phases or sides"
-            own = next((name for name, phase in spelled.items() if phase == self.o.phase), min(spelled))
-            is_side = own[-1] in "AB" and not list_folders(str(Path(root, own)))
+        """Raise DataError for folders such as Training and Testing: two phases, all, or one that holds folders."""
+        spelled = spelled_phases(names)
+        if not spelled or not (
+            _divided(names)
+            or len(spelled) == len(names)
+            or any(list_folders(str(Path(root, name))) for name in spelled)
+        ):
+            return
+        why = f"has no folders of classes: {shorten(list(spelled))} are folders of phases or sides"
+        own = next((name for name, phase in spelled.items() if phase == self.o.phase), "")
+        remedy = f"use --phase {own}" if own else f"name the folder of {self.o.phase} with --phase"
+        if own != without_side(own):
             remedy = f"give the folder of one kind of images, such as --dataroot {os.path.join(root, own)}"
-            remedy = remedy if is_side else f"use --phase {own}"
-            raise DataError("folder", root, why, f"{remedy} (if they are classes: --classes {','.join(names)})")
+        raise DataError("folder", root, why, f"{remedy} (if they are classes: --classes {','.join(names)})")
 
     def _ask_about_folders(self, root: str, names: Sequence[str]) -> None:
-        """Ask about folders that are probably no classes: those of sides, and one around the folders of the classes."""
+        """Ask about folders that are probably no classes: those of sides or masks, and those around other classes."""
         if self.o.classes or self.run_classes:
             return
-        if list(names) == ["A", "B"]:
-            self.ask("are A and B two classes? They may be the two sides of other models' data")
-        if len(names) == 2 and (other := next((name for name in names if name.lower() in TARGET_FOLDERS), "")):
+        if [name.lower() for name in names] == ["a", "b"]:
+            self.ask(f"are {names[0]} and {names[1]} two classes? They may be the two sides of other models' data")
+        elif len(names) <= MAX_SIDES and (other := next(filter(is_target_name, names), "")):
             self.ask(f"is {other} a class? It may hold the other sides of pairs, which belong into {self.o.phase}B")
-        if len(names) == 1 and len(inner := list_folders(str(Path(root, names[0])))) > 1:
-            place = os.path.join(root, names[0])
-            self.ask(f"is {names[0]} one class? With --dataroot {place}, its folders are classes: {shorten(inner)}")
+        inner = {name: set(list_folders(str(Path(root, name)))) for name in names}
+        if len(names) == 1 and len(inner[names[0]]) > 1:
+            self._ask_about_outer(root, names, inner[names[0]])
+        for name in names if len(names) > 1 else ():
+            others = set(names).union(*(inner[other] for other in names if other != name))
+            if len(inner[name]) > 1 and inner[name] <= others and not any(map(is_target_name, inner[name])):
+                outer = [other for other in names if inner[other] & inner[name]]
+                self._ask_about_outer(root, outer, inner[name])
+                break
+
+    def _ask_about_outer(self, root: str, outer: Sequence[str], inner: Collection[str]) -> None:
+        place = os.path.join(root, outer[0])
+        asked = f"is {outer[0]} one class" if len(outer) == 1 else f"are {shorten(outer)} classes"
+        self.ask(f"{asked}? With --dataroot {place}, its folders are classes: {shorten(sorted(inner))}")
 
     def _images_of_idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
@@ -242,6 +274,7 @@ class Labeled(BaseDataset):
                 if len(images) != len(labels):
                     why = f"holds {len(images)} images and {len(labels)} labels of {stem}"
                     raise DataError("folder", self.o.dataroot, why, "copy both files again")
+                self.notes += unused_split_notes(self.o)
                 return {str(c): images[labels == c] for c in np.unique(labels)}
         return {}
 
@@ -282,6 +315,12 @@ class Labeled(BaseDataset):
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""
         return replace(super().spec(), classes=self.classes)
+
+
+def _divided(folders: Sequence[str]) -> set[str]:
+    """Return the folders of phases in other words, if they are of two phases or more."""
+    spelled = spelled_phases(folders)
+    return set(spelled) if len(set(spelled.values())) > 1 else set()
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

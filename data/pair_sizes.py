@@ -14,6 +14,7 @@ from util.size import Size
 
 MAX_MEASURED_FILES = 200  # files measured at most in training, evenly spread over the data set
 PROPORTION_TOLERANCE = 0.02  # relative: sizes are whole pixels, and images are scaled to almost equal sizes
+MAX_SIDE_FOLDERS = 4  # in which wide images may be the sides of pairs; pairs of many places have more
 LEAST_PAIR_WIDTH = 1.9  # of a height: photographs are narrower, two squares side by side are not
 
 
@@ -93,7 +94,11 @@ def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> tuple[str, bool
     narrow = [(path, size) for path, size in known if size.width < LEAST_PAIR_WIDTH * size.height]
     folders = sorted({PurePath(os.path.relpath(path, paths.root)).parts[0] for path, _ in known})
     are_classes = 1 < len(folders) < len(known) and len(narrow) == len(known)
-    if not odd and 2 * len(narrow) <= len(known):
+    looks_joined = not odd and 2 * len(narrow) <= len(known)
+    if looks_joined and 1 < len(folders) <= MAX_SIDE_FOLDERS and len(folders) < len(known):
+        said = f"they are in folders like sides or classes ({shorten(folders)}), such as {known[0][0]}"
+        return f"are these pairs of A|B? {said}, and each is cut into {_halves_text(known[0][1])}", True
+    if looks_joined:
         return "", False
     measured = " measured" * (len(sizes) == MAX_MEASURED_FILES)
     of_all = f"{len(odd or narrow)} of {len(sizes)} files{measured} are" if len(sizes) > 1 else "1 file is"
@@ -103,8 +108,11 @@ def pair_question(paths: Paths, sizes: Sequence[Size | None]) -> tuple[str, bool
         said = f"{of_all} not wider than high, such as {PurePath(path).name} ({size})"
     elif are_classes:
         said = f"they are in folders like classes ({shorten(folders)}), such as {path} ({size})"
-    halves_text = f"a left half A and a right half B, here {describe_sizes(halves([size]))}"
-    return f"are these pairs of A|B? {said}, and each is cut into {halves_text}", bool(odd) or are_classes
+    return f"are these pairs of A|B? {said}, and each is cut into {_halves_text(size)}", bool(odd) or are_classes
+
+
+def _halves_text(size: Size) -> str:
+    return f"a left half A and a right half B, here {describe_sizes(halves([size]))}"
 
 
 def twice_as_wide(paths: Paths, max_pixels: int) -> Size | None:

@@ -22,11 +22,12 @@ except ImportError:  # Windows
 
 
 def estimate_cost(train_step: TrainStep, o: Any, model: Any, loader: Any, device: torch.device) -> str:
-    """Return a report of the cost of a step and of all; write nothing. The model cannot be used afterwards.
+    """Print the notes about the data; return a report of the cost of a step and of all. The model is used up.
 
     Time and peak memory are measured over two real steps, because the first also warms up. Operations and activations
     are counted with meta tensors of the first batch's shape.
     """
+    loader.print_notes()
     batch, epochs = loader.example_batch(), o.n_epochs + o.n_epochs_decay
     weights, numel = (sum(each) for each in zip(*((p.nbytes, p.numel()) for p in model.parameters()), strict=True))
     state = TrainState.from_options(model.to(device), o)

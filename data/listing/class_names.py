@@ -1,11 +1,18 @@
-"""Select classes by name, for --classes."""
+"""Select classes by name, for --classes, and recognise names of masks, which are no classes."""
 
+import os
+import re
 from collections.abc import Iterable, Sequence
 
+from data.listing.paths import Paths
 from util.errors import OptionError
 from util.spelling import name_hint
 
 MAX_SHOWN = 10  # names shown of a long list
+MAX_LOOKED_AT = 1000  # names of a listing that are compared with those of masks, evenly spread
+TARGET_NAME = re.compile(
+    r"(?:\A|[\W_])(?:masks?|segs?|segmentations?|gt|labels?|annotations?|targets?|ground[\W_]?truth)\Z", re.IGNORECASE
+)
 
 
 def select_classes(text: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -38,3 +45,24 @@ def describe_classes(names: Sequence[str], counts: Sequence[int] = (), total: in
     shown = [f"{name} {count}" for name, count in zip(names, counts, strict=True)] if len(counts) else names
     of_all = f" of {total}" if total > len(names) else ""
     return f"classes: {len(names)}{of_all} ({shorten(shown)})"
+
+
+def is_target_name(name: str) -> bool:
+    """Return whether a folder or a file without extension is named like the target of other images: masks, x_gt."""
+    return bool(TARGET_NAME.search(name))
+
+
+def target_notes(listings: Iterable[Paths]) -> list[str]:
+    """Return a note if some names of a listing, but not all, are those of masks or labels."""
+    found, total = [], 0
+    for paths in listings:
+        number = min(len(paths), MAX_LOOKED_AT)
+        looked = [os.fsdecode(paths.name(i * len(paths) // number)) for i in range(number)]
+        named = [name for name in looked if any(map(is_target_name, os.path.splitext(name)[0].split("/")))]
+        if 0 < len(named) < number:
+            found += [os.path.join(paths.root, name) for name in named]
+            total += number
+    if not found:
+        return []
+    of_all = f"{len(found)} of {total} images looked at"
+    return [f"note: {of_all} are named like masks or labels, such as '{found[0]}': all are used alike"]

@@ -13,6 +13,8 @@ from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from data.listing.shard_names import shard_folder
 from util.errors import DataError
 
+HIDDEN_FOLDERS = ("__MACOSX", "@eaDir")  # Apple's in zip files, and Synology's with thumbnails
+HIDDEN_BYTES = set(map(os.fsencode, HIDDEN_FOLDERS))
 EXTENSION_BYTES = tuple(map(os.fsencode, EXTENSIONS))
 COMPANION_BYTES = tuple(map(os.fsencode, COMPANION_EXTENSIONS))
 
@@ -72,7 +74,8 @@ class Disk:
         """Return the sorted names of the visible folders directly in a folder; [] if it does not exist."""
         if not os.path.isdir(folder):
             return []
-        return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+        folders = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return sorted(name for name in folders if not name.startswith(".") and name not in HIDDEN_FOLDERS)
 
     @once
     def shards_in(self, folder: str) -> str:
@@ -110,7 +113,7 @@ def _list_entries(top: bytes, below: bytes, visited: set[tuple[int, int]], unuse
         visited.add((status.st_dev, status.st_ino))
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith(b"."):
+                if entry.name.startswith(b".") or entry.name in HIDDEN_BYTES:
                     continue
                 # isdir, unlike is_dir, does not raise for a link to itself
                 if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():

@@ -14,7 +14,7 @@ from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
 from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.partners import case_clash_note, match_partners
-from data.listing.paths import LABEL_MAP_KINDS, PHASE_FOLDERS, Paths, has_image_extension, spelled_phase, without_side
+from data.listing.paths import LABEL_MAP_KINDS, PHASE_FOLDERS, Paths, has_image_extension, spelled_phases, without_side
 from data.listing.shards import Shards
 from util.errors import DataError, OptionError, Problem, count_text, raise_if_any
 from util.spelling import nearest, path_hint
@@ -202,7 +202,7 @@ def list_images(folder: str, root: str, o: Any) -> Paths:
 
 def select_split(paths: Paths, o: Any) -> Paths:
     """Return the --split part of --phase, chosen by a hash of each name so that no image changes its part later."""
-    return paths.take(_split_indices(paths, o))
+    return paths.take(split_indices(paths, o))
 
 
 def unused_split_notes(o: Any) -> list[str]:
@@ -211,7 +211,8 @@ def unused_split_notes(o: Any) -> list[str]:
     return ["note: --split has no effect: the images are divided into phases already"] if given else []
 
 
-def _split_indices(paths: Paths, o: Any) -> np.ndarray:
+def split_indices(paths: Paths, o: Any) -> np.ndarray:
+    """Return which of the paths are in the part of --phase, by --split; raise DataError if none is."""
     in_training = paths.keys() < np.uint64(o.split * 2**64)
     indices = np.flatnonzero(in_training if o.phase == "train" else ~in_training)
     if not len(indices):
@@ -266,7 +267,7 @@ def _other_folder_hint(root: str, missing: str, o: Any, kinds: Sequence[str]) ->
     there = [name for name in (*names, *(each[:-1] for each in names)) if name and holds_phase(root, name)]
     if "phase" in o.given and (near := nearest(o.phase, there)):
         return f"did you mean --phase {near}?"
-    if alike := [name for name in spelled_phases(root, o) if holds_phase(root, name)]:
+    if alike := [name for name in other_phases(root, o) if holds_phase(root, name)]:
         return f"use --phase {alike[0]}"
     above = str(Path(root).parent)
     if above != root and (holds_phase(above) or ("joined" in kinds and is_folder(str(Path(above, missing))))):
@@ -275,10 +276,10 @@ def _other_folder_hint(root: str, missing: str, o: Any, kinds: Sequence[str]) ->
     return f"give --dataroot {' or '.join(inner[:4])}" if inner else ""
 
 
-def spelled_phases(root: str, o: Any) -> list[str]:
+def other_phases(root: str, o: Any) -> list[str]:
     """Return what --phase could be, unless it is given: the names of folders that mean the same phase."""
     names = [] if "phase" in o.given else dict.fromkeys(map(without_side, list_folders(root)))
-    return [name for name in names if spelled_phase(name) == o.phase and name not in PHASE_FOLDERS]
+    return [name for name, phase in spelled_phases(names).items() if phase == o.phase and name not in PHASE_FOLDERS]
 
 
 def _several_inputs_hint(root: str, o: Any, kinds: Sequence[str]) -> str:
@@ -363,12 +364,19 @@ def _sides_of_manifest(file: str, o: Any, root: str, paired: bool, targets: bool
         described = (columns.describe(), *notes)
     # Take the part of --split, and describe the result.
     if o.split is not None and not table.splits:
-        chosen = [_split_indices(side, o) for side in sides]
+        chosen = [split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
         columns = columns and columns.take(chosen[0])
-    scope = "" if table.splits or o.split is not None else ", for every phase (it has no column split)"
+    described += (*table.split_notes, *(unused_split_notes(o) if table.splits else ()))
     kind = "unpaired" if not paired else "pairs" if has_targets else "images"
-    return SideFiles(sides, kind, [file], scope, described, inputs, columns)
+    return SideFiles(sides, kind, [file], manifest_scope(table, o), described, inputs, columns)
+
+
+def manifest_scope(table: manifest.Manifest, o: Any) -> str:
+    """Return which part of a manifest is used, unless it has a column split."""
+    return (
+        "" if table.splits else _scope_text(o) if o.split is not None else ", for every phase (it has no column split)"
+    )
 
 
 def _partial_rows(table: manifest.Manifest, number: int) -> list[Problem]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product, starmap
@@ -12,11 +13,12 @@ from typing import Any, NamedTuple
 from data.listing.files import dataset_root, find_storage
 from data.listing.inputs import ONE_INPUT, numbered_inputs
 from data.listing.paths import Paths
-from util.errors import DataError, OptionError, Problem
+from util.errors import DataError, OptionError, Problem, count_text
 from util.spelling import name_hint
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".json", ".jsonl")
 MANIFEST_NAMES = [stem + end for stem in ("pairs", "manifest") for end in MANIFEST_EXTENSIONS]
+USUAL_SPLITS = {"train", "val", "test"}
 SPLIT_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 RawRow = dict[str, Any]  # column names as they are written, texts without spaces around them, other JSON values
 
@@ -38,8 +40,26 @@ class Manifest:
     inputs: tuple[str, ...] = ONE_INPUT
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    splits: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
+
+    @property
+    def splits(self) -> set[str]:
+        """The phases in the column split."""
+        return set(self.counts) - {""}
+
+    @property
+    def split_notes(self) -> list[str]:
+        """Return a note about words in the column split that are no usual phases, and one about empty cells."""
+        if not self.splits:
+            return []
+        notes, other = [], sorted(self.splits - USUAL_SPLITS)
+        if other:
+            counts = ", ".join(f"{name} {self.counts[name]}" for name in sorted(self.splits))
+            notes.append(f"note: rows for each phase in the column split of {self.file}: {counts}")
+        if empty := self.counts[""]:
+            notes.append(f"note: {count_text(empty, 'row')} of {self.file} without a split: used in every phase")
+        return notes
 
 
 def find_manifest(dataroot: str, pairs_flag: str, root: str = "") -> str | None:
@@ -85,7 +105,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         table.all_others.append(others)
         split = row.get("split", "").lower()
         split = SPLIT_ALIASES.get(split, split)
-        table.splits |= {split} - {""}
+        table.counts[split] += 1
         if split not in ("", phase):
             continue
         paths = []

@@ -17,7 +17,7 @@ LABEL_MAP_KINDS = ("label", "inst", "img")  # train_label, train_inst, train_img
 PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
 PHASE_WORDS = {"train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
                "testset": "test", "val": "val", "valid": "val", "validation": "val"}  # fmt: skip
-OTHER_WORDS = {"", "data", "dataset", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture",
+OTHER_WORDS = {"data", "dataset", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture",
                "pictures", "seg", "set", "split"}  # fmt: skip
 # files that are expected beside images, and so are not worth a note
 COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".htm", ".yaml", ".yml",
@@ -29,13 +29,22 @@ def has_image_extension(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
-def spelled_phase(folder: str) -> str:
-    """Return the phase (train, val or test) that a folder's name means in any spelling, with or without a side.
+def spelled_phases(folders: Iterable[str]) -> dict[str, str]:
+    """Return {folder: phase} of the folders whose names mean a phase (train, val or test) in other words.
 
-    "" for any other name. Examples: Training, TEST, train_images, TrainA.
+    The rest of the name is a side or a word such as images (Training, TEST, trainA, test_images), or it is the same for
+    another phase (animals_train and animals_test).
     """
-    words = [word for word in re.split(r"[\W_\d]+", without_side(folder).lower()) if word not in OTHER_WORDS]
-    return PHASE_WORDS.get(words[0], "") if len(words) == 1 else ""
+    phase_of, rest_of = {}, {}
+    for folder in folders:
+        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", without_side(folder)).lower()
+        words = [word for word in re.split(r"[\W_\d]+", plain) if word]
+        if len(phases := [word for word in words if word in PHASE_WORDS]) == 1:
+            phase_of[folder] = PHASE_WORDS[phases[0]]
+            rest_of[folder] = " ".join(word for word in words if word not in {*phases, *OTHER_WORDS})
+    with_rest = {(rest_of[folder], phase) for folder, phase in phase_of.items()}
+    divided = {rest for rest, _ in with_rest if sum(rest == other for other, _ in with_rest) > 1}
+    return {folder: phase for folder, phase in phase_of.items() if rest_of[folder] in ("", *divided)}
 
 
 def without_side(folder: str) -> str:

@@ -11,7 +11,9 @@ from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
 from util.errors import DataError
 
 MAX_MEMBER_BYTES = 2**31  # of one unpacked image
-HIDDEN = re.compile(r"(?:^|/)(?:\.|(?:__MACOSX)?(?:/|\Z))")  # matches a hidden part of a name, an empty one, or Apple's
+HIDDEN = re.compile(
+    r"(?:^|/)(?:\.|(?:__MACOSX|@eaDir)?(?:/|\Z))"
+)  # a hidden part of a name, an empty one, Apple's, Synology's
 # the key has the process id, because a forked process would share the file position
 _open_zips: dict[tuple[int, str, int, int], "Zip"] = {}
 
@@ -95,6 +97,8 @@ def open_zip(file: str) -> Zip:
         key = os.getpid(), file, status.st_size, status.st_mtime_ns
         if key not in _open_zips:
             archive, folders = zipfile.ZipFile(file), set()
+            if not any("/" in name for name in archive.NameToInfo):  # made by an old Windows program
+                archive.NameToInfo = {name.replace("\\", "/"): info for name, info in archive.NameToInfo.items()}
             for name in archive.NameToInfo:
                 # a hidden folder holds what is visible below it, but its parent does not
                 while not HIDDEN.match(name, name.rfind("/")) and (name := name.rpartition("/")[0]) not in folders:

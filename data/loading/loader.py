@@ -113,15 +113,18 @@ class Loader:
         sides = [side for side in wanted if all(side in pictures for pictures in shown)]
         return make_grid([pictures[side] for side in sides for pictures in shown], len(shown)) if sides else None
 
+    def print_notes(self) -> None:
+        """Print the notes about the dataset, once."""
+        while self.dataset.notes:
+            print_line(self.dataset.notes.pop(0))
+
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield batches; raise DataError, naming the file, for a sample that cannot be loaded.
 
         With --on_bad_image skip, the images that were replaced (in tests: skipped) are listed at the end; DataError
         is raised if there are too many.
         """
-        # Print the notes about the dataset, once.
-        while self.dataset.notes:
-            print_line(self.dataset.notes.pop(0))
+        self.print_notes()
         # Start the epoch, and workers if there are none.
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
         other_processes = set(multiprocessing.active_children())

@@ -8,6 +8,7 @@ import pytest
 
 from data.labeled import Labeled
 from registry import discovery
+from tests.support.data_folders import save
 from tests.support.images import picture
 from tests.support.runs import SMALL, options
 from util.errors import DataError, OptionError
@@ -147,6 +148,10 @@ PHASES_IN_OTHER_WORDS = {  # folders, and what the error advises
     "capitals": (("Train", "Test", "Val"), "; use --phase Train ("),
     "of images": (("train_images", "test_images"), "; use --phase train_images ("),
     "one that holds folders": (("seg_train/sea", "seg_pred"), "; use --phase seg_train ("),
+    "a word in common": (("asl_alphabet_train/A", "asl_alphabet_test/A"), "; use --phase asl_alphabet_train ("),
+    "two words in common": (("DIV2K_train_HR", "DIV2K_valid_HR"), "; use --phase DIV2K_train_HR ("),
+    "one word": (("TrainData", "TestData"), "; use --phase TrainData ("),
+    "beside others": (("Train", "Test", "Masks"), "; otherwise use --phase Train ("),
     "sides": (("TrainA", "TrainB", "TestA"), "use --model cycle_gan or --model cut (python train.py --model "),
 }
 
@@ -165,6 +170,81 @@ def test_folders_of_phases_in_other_words_are_no_classes(tmp_path, case):
         assert len(in_training(tmp_path / "data", "--phase", used[1]))
     every = re.search(r"--classes (\S+)\)", str(caught.value))[1]
     assert in_training(tmp_path / "data", "--classes", every).classes == tuple(sorted(every.split(",")))
+
+
+def test_phases_in_the_folders_of_classes_are_told(tmp_path):
+    folders(tmp_path / "data", *(f"{kind}/{phase}" for kind in ("cats", "dogs") for phase in ("Train", "Test")))
+    with pytest.raises(DataError, match="cats/Test, cats/Train, dogs/Test, dogs/Train are folders of phases"):
+        in_training(tmp_path / "data")
+
+
+OUTER = {  # folders, and the question
+    "two of the same": (
+        ("color/Apple", "color/Corn", "grey/Apple", "grey/Corn"),
+        "are color, grey classes? With --dataroot ",
+    ),
+    "beside its own": (("yes", "no", "brain/yes", "brain/no"), "is brain one class? With --dataroot "),
+    "masks of three": (("images", "1st_manual", "mask"), "is mask a class? It may hold the other sides"),
+    "in two words": (("Original", "Ground Truth"), "is Ground Truth a class? "),
+    "small letters": (("a", "b"), "are a and b two classes? "),
+    "none": (("cat", "dog"), ""),
+    "parts of classes": (("cat/1", "cat/2", "dog/3"), ""),
+}
+
+
+@pytest.mark.parametrize("case", OUTER)
+def test_folders_that_may_be_no_classes_are_asked_about(tmp_path, case):
+    names, question = OUTER[case]
+    folders(tmp_path / "data", *names)
+    assert [each.startswith(question) for each in in_training(tmp_path / "data").questions] == [True] * bool(question)
+
+
+MASKS = {  # files, and how many of them the note counts
+    "folders": (["COVID/images/1.png", "COVID/masks/1.png", "Normal/images/1.png", "Normal/masks/1.png"], "2 of 4 "),
+    "endings": (["good/1.png", "good/1_mask.png", "good/2.png", "bad/3.png"], "1 of 3 "),
+    "classes of such names": (["masks/1.png", "hats/1.png", "hats/mask of a fox.png"], ""),
+    "masks alone": (["cat/1_mask.png", "dog/2_mask.png"], ""),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_masks_among_the_images_of_a_class_are_noted(tmp_path, case):
+    files, count = MASKS[case]
+    for number, name in enumerate(files):
+        save(picture(number), tmp_path / "data" / name)
+    dataset = in_training(tmp_path / "data")
+    notes = [note for note in dataset.file_notes() if "like masks or labels" in note]
+    assert [note[6 : 6 + len(count)] for note in notes] == [count] * bool(count)
+
+
+def table_of(tmp_path, *rows, header="a,label"):
+    for number in range(len(rows)):
+        save(picture(number), tmp_path / f"{number}.png")
+    (tmp_path / "list.csv").write_text("\n".join([header, *(f"{n}.png,{row}" for n, row in enumerate(rows))]))
+    return tmp_path / "list.csv"
+
+
+def test_split_divides_a_manifest_with_labels(tmp_path):
+    """Its parts are disjoint; images of the test were images of training once."""
+    table = table_of(tmp_path, *"cd" * 20)
+    train = in_training(table, "--split", "0.5")
+    test = in_test(table, run=("c", "d"), split=0.5, given={"split"})
+    used = [{sample["path_A"] for sample in dataset} for dataset in (train, test)]
+    assert used[0].isdisjoint(used[1]) and len(used[0] | used[1]) == 40 and len(used[0]) > 5 < len(used[1])
+    assert ", the part of train (--split 0.5)" in train.notes[0]
+    assert all(("c", "d")[sample["label"]] == "cd"[int(Path(sample["path_A"]).stem) % 2] for sample in train)
+    assert ", for every phase (it has no column split)" in in_training(table).notes[0]
+
+
+def test_words_and_gaps_in_a_column_split_are_noted(tmp_path):
+    table = table_of(tmp_path, "c,train", "d,train", "c,trian", "d,", "d,test", header="a,label,split")
+    dataset = in_training(table, "--split", "0.5")
+    assert len(dataset) == 3
+    assert dataset.notes[1:4] == [
+        f"note: rows for each phase in the column split of {table}: test 1, train 2, trian 1",
+        f"note: 1 row of {table} without a split: used in every phase",
+        "note: --split has no effect: the images are divided into phases already",
+    ]
 
 
 def test_words_of_phases_among_classes_are_classes(tmp_path):

@@ -78,6 +78,7 @@ def test_photographs_are_asked_about_but_remain_suggested(tmp_path, sizes, asks)
     ("labeled", ["train/0.png", "train/1.png"], "are these single images? They are twice as wide as high (80x40), "),
     ("colorization", ["train/0.png"], "are these single images? They are twice as wide as high (80x40), "),
     ("labeled", ["train/0.png", "shore/0.png"], "is train the folder of a phase? It may be a class beside shore"),
+    ("aligned", ["train/A/0.png", "train/A/1.png", "train/B/0.png"], "are these pairs of A|B? they are in folders "),
     ("labeled", ["images/0.png", "Masks/0.png"], "is Masks a class? It may hold the other sides of pairs, "),
     ("labeled", ["A/0.png", "B/0.png"], "are A and B two classes? They may be the two sides"),
     ("labeled", ["all/a/0.png", "all/b/0.png"], "is all one class? "),

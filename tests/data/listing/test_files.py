@@ -7,8 +7,9 @@ import pytest
 
 from data.listing import disk
 from data.listing.files import list_files, list_folders
-from data.listing.paths import Paths, spelled_phase
-from tests.support.data_folders import names
+from data.listing.paths import Paths, spelled_phases
+from tests.support.data_folders import names, save
+from tests.support.images import picture
 
 # --- what lies in a folder ------------------------------------------------------------------------------------------
 
@@ -132,4 +133,23 @@ def test_every_listing_sees_what_is_there_now(folder):
     ("images", ""), ("train_label", ""), ("test train", ""),
 ])  # fmt: skip
 def test_a_phase_is_known_in_other_words(folder, phase):
-    assert spelled_phase(folder) == phase
+    assert spelled_phases([folder]).get(folder, "") == phase
+
+
+@pytest.mark.parametrize(("folders", "phases"), [
+    (("asl_alphabet_train", "asl_alphabet_test"), ("train", "test")),
+    (("DIV2K_train_HR", "DIV2K_valid_HR"), ("train", "val")),
+    (("TrainData", "TestData", "notes"), ("train", "test")), (("train_another", "test"), ("", "test")),
+    (("asl_alphabet_train", "other_test"), ("", "")), (("freight_train", "steam_train"), ("", "")),
+    (("train2017", "val2017", "stuffthingmaps"), ("train", "val")),
+])  # fmt: skip
+def test_names_that_differ_in_the_phase_alone_are_of_phases(folders, phases):
+    spelled = spelled_phases(folders)
+    assert tuple(spelled.get(folder, "") for folder in folders)[: len(phases)] == phases
+
+
+def test_folders_of_thumbnails_are_not_searched(tmp_path):
+    """Synology keeps @eaDir beside images, and an unpacked zip file of Apple's has __MACOSX."""
+    for name in ("cat/1.png", "cat/@eaDir/1.png/thumb.png", "@eaDir/2.png", "__MACOSX/cat/1.png"):
+        save(picture(1), tmp_path / name)
+    assert names(tmp_path) == ["cat/1.png"] and list_folders(str(tmp_path)) == ["cat"]

@@ -99,6 +99,16 @@ def test_junk_of_other_systems_is_left_out(unpaired, tmp_path):
     assert is_folder(f"{packed}/data/trainA") and not is_folder(f"{packed}/data/train") and is_folder(packed)
 
 
+def test_names_with_backslashes_are_paths(tmp_path):
+    """Old programs on Windows write them; the classes were lost."""
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for name in ("pets\\cat\\0.png", "pets\\dog\\1.png"):
+            picture(1).save(tmp_path / "1.png")
+            archive.write(tmp_path / "1.png", name)
+    dataset = make("labeled", tmp_path / "pets.zip")
+    assert dataset.classes == ("cat", "dog") and [sample["label"] for sample in dataset] == [0, 1]
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 def test_workers_read_by_handles_of_their_own(unpaired, tmp_path, threads):
     """A fork shares the place in a file that is open: two processes reading by it would get each other's bytes."""
