@@ -1,5 +1,6 @@
 """Evaluate the images of two folders: pairs by name, sets whole, classes by sub-folder or name."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from util.size import Size
 from util.value_range import FULL_RANGES, ValueRange
 
 BATCH = 16  # images of one size that are evaluated at once
+RESULT = re.compile(r".*_(real|fake|rec|idt)(_.+)?")  # what test.py calls all of its images
 GENERATED = re.compile(r"(?P<class>.+)_\d+(_fake)?")  # what test.py calls the images that it generates of a class
 
 
@@ -32,40 +34,58 @@ class Images:
     """The image files of a side.
 
     files: {name: path}; a name is the path below the folder without suffix and label, so that 1.jpg and 1_fake_B.png
-    are a pair. labels: {name: number of its class}, empty if the images have no classes.
+    are a pair. labels: {name: number of its class}, empty if the images have no classes. value_range: which values
+    become -1 and 1 in files of its dtype; others have their full range.
     """
 
     folder: str
     files: dict[str, str]
     labels: dict[str, int] = field(default_factory=dict)
+    value_range: ValueRange | None = None
 
     def __len__(self) -> int:
         return len(self.files)
 
 
-def list_side(folder: str, labels: Sequence[str] = ()) -> Images:
+def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) -> Images:
     """Return the images of a folder and its sub-folders; raise DataError if there are none, or two of a name.
 
-    labels: in a folder that test.py wrote, where files are called NAME_LABEL, only those of the first of these labels
-    count that there is.
+    labels: of files called NAME_LABEL, or NAME_LABEL_1, NAME_LABEL_2, ..., only those of the first of these labels that
+    there is count. of_test: whether test.py wrote the folder, so that one of them must be there if any label is.
     """
     if not is_folder(folder):
         raise DataError("folder", folder, "does not exist", "check the path")
     paths = [str(path) for path in list_files(folder)]
-    tails = [f"_{label}" for label in labels if any(PurePath(path).stem.endswith(f"_{label}") for path in paths)]
-    tail = tails[0] if tails else ""
-    paths = [path for path in paths if PurePath(path).stem.endswith(tail)]
+    patterns = [re.compile(rf"(.*)_{label}(_\d+)?") for label in labels]
+    labelled = ([path for path in paths if pattern.fullmatch(PurePath(path).stem)] for pattern in patterns)
+    pattern, chosen = next(((p, found) for p, found in zip(patterns, labelled, strict=True) if found), (None, paths))
+    others = [path for path in paths if not RESULT.fullmatch(PurePath(path).stem)]
+    if of_test and not pattern and len(others) < len(paths):
+        why = f"holds results of test.py, and none is named NAME_{labels[0]}"
+        raise DataError("folder", folder, why, "give the folder images/ of a whole test, or another --side")
     files: dict[str, str] = {}
-    for path in paths:
+    for path in chosen:
         below = PurePath(path).relative_to(folder)
-        name = (below.parent / below.stem.removesuffix(tail)).as_posix()
+        found = pattern.fullmatch(below.stem) if pattern else None
+        name = (below.parent / (found[1] + (found[2] or "") if found else below.stem)).as_posix()
         if name in files:
             why = f"has the name of {PurePath(files[name]).relative_to(folder)}"
             raise DataError("image", str(below), why, "keep one of them in the folder")
         files[name] = path
     if not files:
         raise DataError("folder", folder, "holds no images", "check the path")
+    if pattern and not of_test and len(others) > len(files):
+        why = f"holds {len(files)} images NAME_{labels[0]}, and others without such a label, such as {others[0]}"
+        raise DataError("folder", folder, why, "keep the images of a test and others in folders of their own")
     return Images(folder, files)
+
+
+def check_apart(real: Images, fake: Images) -> None:
+    """Raise DataError if a file is among the real images and among the generated ones."""
+    known = {os.path.realpath(path) for path in real.files.values()}
+    if both := [path for path in fake.files.values() if os.path.realpath(path) in known]:
+        why = f"holds {count_text(len(both), 'image')} that {real.folder} holds too, such as {both[0]}"
+        raise DataError("folder", fake.folder, why, "give generated images and real ones a folder each")
 
 
 def add_classes(real: Images, fake: Images, stems: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -118,7 +138,7 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
             notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
         pairs, sizes = _only(evaluation, evaluation.paired), []
         for name in common[ranks.rank() :: ranks.world_size()]:
-            target, made = (read_image(side.files[name]) for side in (real, fake))
+            target, made = (read_image(side.files[name], side.value_range) for side in (real, fake))
             sizes.append((_size(target), _size(made)))
             if target.shape != made.shape and not size:
                 why = f"is not as large as its partner: {_size(made)} and {_size(target)}"
@@ -227,7 +247,7 @@ def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
         return next(numbers) % ranks.world_size() == ranks.rank(), torch.cat(held), labels
 
     for name, path in side.files.items():
-        image = read_image(path)
+        image = read_image(path, side.value_range)
         if held and (len(held) == BATCH or held[0].shape != image.shape):
             yield batch()
             held, names = [], []
@@ -236,14 +256,19 @@ def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
         yield batch()
 
 
-def read_image(path: str) -> Tensor:
-    """Return an image as (1, 3, H, W) in [-1, 1], in sRGB; grey is repeated. Raise DataError if it cannot be read."""
+def read_image(path: str, value_range: ValueRange | None = None) -> Tensor:
+    """Return an image as (1, 3, H, W) in [-1, 1], in sRGB; grey is repeated. Raise DataError if it cannot be read.
+
+    value_range: which values become -1 and 1, if the file has its dtype.
+    """
     array = to_array(open_image(path, 3))
-    if array.dtype.name not in FULL_RANGES:
-        why = f"has values of {array.dtype.name}, whose range is not known"
-        raise DataError("image", path, why, "convert it to 8 or 16 bits")
-    values = ValueRange(*FULL_RANGES[array.dtype.name], array.dtype.name).normalise(np.ascontiguousarray(array))
-    return torch.from_numpy(values).permute(2, 0, 1)[None]
+    kind = array.dtype.name
+    if value_range is None or value_range.dtype != kind:
+        if kind not in FULL_RANGES:
+            why = f"has values of {kind}, whose range is not known"
+            raise DataError("image", path, why, "convert it to 8 or 16 bits")
+        value_range = ValueRange(*FULL_RANGES[kind], kind)
+    return torch.from_numpy(value_range.normalise(np.ascontiguousarray(array))).permute(2, 0, 1)[None]
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

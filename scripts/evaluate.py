@@ -27,12 +27,12 @@ from data.listing.files import is_folder
 from metrics import best_of, finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation
-from metrics.folders import Images, add_classes, evaluate_sides, list_side
+from metrics.folders import Images, add_classes, check_apart, evaluate_sides, list_side
 from metrics.settings import Settings, parse_weights
 from metrics.tables import JSON_FILE, write_tables
 from options import store
 from pages.names import natural_key
-from pages.results_folder import classes_of_files
+from pages.results_folder import UNFINISHED_FILE, classes_of_files, read_record
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
@@ -41,6 +41,7 @@ from util import ranks
 from util.device import select_device
 from util.disk_space import write_error
 from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
+from util.value_range import option_range, range_of_input
 
 DEFAULT_METRICS = "L1,PSNR,ssim"
 
@@ -73,6 +74,38 @@ def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
     if not names:
         raise OptionError("option", "--metrics", "names no metric", "python train.py --list shows their names")
     return Evaluation(names, Settings(select_device(o.gpu_ids), o.download, parse_weights(o.metric_weights), classes))
+
+
+def list_sides(real: str, fake: str, side: str) -> tuple[Images, Images]:
+    """Return the real and the generated images of two folders; raise DataError for a file that is in both.
+
+    The values of images that a run made, and of what they are compared with, have the range of the run.
+    """
+    records = results_record(real), results_record(fake)
+    found = (
+        list_side(real, (f"real_{side}", f"real_{side}_rgb"), of_test=bool(records[0])),
+        list_side(fake, (f"fake_{side}", f"fake_{side}_rgb", "fake"), of_test=bool(records[1])),
+    )
+    check_apart(*found)
+    runs = [Path(folder_of_test(fake), records[1]["checkpoint"])] if records[1] else []
+    if runs and (saved := store.load(runs[0])):
+        text = range_of_input(str(saved.get(f"range_{side}", "")), side)
+        found[0].value_range = found[1].value_range = option_range(text)
+    return found
+
+
+def folder_of_test(folder: str) -> Path:
+    """Return the folder of a test that holds these images."""
+    return Path(folder).parent if Path(folder).resolve().name == "images" else Path(folder)
+
+
+def results_record(folder: str) -> dict[str, Any]:
+    """Return what test.py noted on the images of a folder; {} for other images. Raise DataError for half a test."""
+    path = folder_of_test(folder)
+    if (path / UNFINISHED_FILE).is_file():
+        why = "holds a test that has not ended, so that some images may be of an earlier one"
+        raise DataError("folder", folder, why, "run that test to its end")
+    return read_record(path)
 
 
 def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dict[str, Any], list[str], dict[str, str]]:
@@ -163,10 +196,9 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             continue
         with tempfile.TemporaryDirectory() as made:
             images, has_pairs = test_epoch(o.run, epoch, o, more, made)
-            fake = list_side(str(images), (f"fake_{o.side}", "fake"))
-            real = list_side(o.real or real_folder(images, folder, o.side), (f"real_{o.side}",))
             if evaluation.paired and not o.real and not has_pairs:
                 raise evaluation.unpaired_error("the data set of the run has none")
+            real, fake = list_sides(o.real or real_folder(images, folder, o.side), str(images), o.side)
             rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
         print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))
@@ -187,7 +219,7 @@ def evaluate_run(o: Any, more: list[str]) -> None:
 
 def real_folder(images: Path, run: Path, side: str) -> str:
     """Return the folder of the real images of a test: that of the test, or for generated images the data of the run."""
-    if any(path.stem.endswith(f"_real_{side}") for path in images.rglob("*")):
+    if any(re.fullmatch(rf".*_real_{side}(_rgb)?", path.stem) for path in images.rglob("*")):
         return str(images)
     saved = store.load(run)
     dataroot, phase = str(saved.get("dataroot", "")), str(saved.get("phase", "train"))
@@ -199,8 +231,11 @@ def real_folder(images: Path, run: Path, side: str) -> str:
 
 def evaluate_folders(o: Any) -> None:
     """Measure two folders, print the table, and write the files if --output is given."""
-    real = list_side(o.real, (f"real_{o.side}",))
-    fake = list_side(o.fake, (f"fake_{o.side}", "fake"))
+    evaluation = make_evaluation(o)
+    real, fake = list_sides(o.real, o.fake, o.side)
+    record = results_record(o.fake)
+    if evaluation.paired and record and "mean" not in record and record == results_record(o.real):
+        raise evaluation.unpaired_error("the data set of this test has none")
     results, images, notes, better = evaluate(real, fake, o)
     for note in notes:
         print_line(f"note: {note}")

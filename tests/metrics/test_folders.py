@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metrics.evaluation import Evaluation
-from metrics.folders import add_classes, evaluate_sides, list_side, read_image
+from metrics.folders import add_classes, check_apart, evaluate_sides, list_side, read_image
 from metrics.settings import Settings
 from util.errors import DataError
 
@@ -50,6 +50,27 @@ def test_what_cannot_be_compared_is_refused(tmp_path, evaluation):
         list_side(save(tmp_path / "empty", []) and str(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"))
     with pytest.raises(DataError, match="does not exist"):
         list_side(str(tmp_path / "missing"))
+
+
+def test_only_what_a_label_names_is_a_side(tmp_path):
+    """Inputs and targets were measured as generated images once, where the label was missing."""
+    results = save(tmp_path / "several", ["1_fake_B_1.png", "1_fake_B_2.png", "1_real_A.png", "1_real_B.png"])
+    assert sorted(list_side(results, ("fake_B", "fake"), of_test=True).files) == ["1_1", "1_2"]
+    assert list(list_side(save(tmp_path / "grey", ["1_fake_B_rgb.png"]), ("fake_B", "fake_B_rgb")).files) == ["1"]
+    with pytest.raises(DataError, match=r"holds results of test\.py, and none is named NAME_fake_A"):
+        list_side(results, ("fake_A", "fake"), of_test=True)
+    assert list(list_side(save(tmp_path / "alone", ["7.png"]), ("fake_B",), of_test=True).files) == ["7"]
+    mixed = save(tmp_path / "mixed", ["1.png", "2.png", "3_fake.png"])
+    with pytest.raises(DataError, match="holds 1 images NAME_fake_B, and others without such a label"):
+        list_side(mixed, ("fake_B", "fake"))
+
+
+def test_a_file_on_both_sides_is_refused(tmp_path):
+    real = list_side(save(tmp_path / "real", ["1.png", "fakes/2.png"]))
+    fake = list_side(str(tmp_path / "real" / "fakes"))
+    with pytest.raises(DataError, match=r"fakes': holds 1 image that .*real holds too, such as .*2\.png"):
+        check_apart(real, fake)
+    check_apart(real, list_side(save(tmp_path / "other", ["1.png"])))
 
 
 @pytest.mark.parametrize("paired", [True, False])

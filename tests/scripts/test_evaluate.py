@@ -121,3 +121,40 @@ def test_every_kept_checkpoint_of_a_run_is_measured(evaluated, tmp_path):
     assert lines == [(str(at), value) for at, value in values.items()]
     assert evaluate.kept_epochs(tmp_path / "checkpoints/p", "all") == ["1", "2", "latest"]
     assert evaluated("--run", "p", "--epochs", "7", *metrics).err.count("'7': is not kept; choose of 1, 2, latest") == 1
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_a_folder_of_results_has_the_range_of_its_run(evaluated, tmp_path, direction):
+    """The figures are those of test.py: 12 bits in files of 16 seemed to be almost black, and all alike, once."""
+    for phase, number in (("train", 3), ("test", 2)):
+        for side, (low, high) in {"A": (0, 900), "B": (500, 3800)}.items():
+            (tmp_path / "ct" / f"{phase}{side}").mkdir(parents=True)
+            for n in range(number):
+                values = np.random.default_rng(n + ord(side)).integers(low, high, (32, 32)).astype(np.uint16)
+                Image.fromarray(values).save(tmp_path / "ct" / f"{phase}{side}" / f"{n}.png")
+    flags = ["--dataroot", "ct", "--model", "pix2pix", "--netG", "unet_32", "--ngf", 4, "--ndf", 4, "--name", "ct"]
+    more = ["--input_nc", 1, "--output_nc", 1, "--direction", direction, "--range_A", "auto", "--range_B", "auto"]
+    ended = run_in(tmp_path, "train", *SMALL, *flags, *more, "--n_epochs", 1, "--n_epochs_decay", 0)
+    assert ended.code == 0, ended.err
+    assert run_in(tmp_path, "test", "--name", "ct", "--metrics", "L1,PSNR", "--gpu_ids", "-1").code == 0
+    test = tmp_path / "results/ct/test_latest"
+    argv = ["--real", test / "images", "--fake", test / "images", "--metrics", "L1,PSNR", "--gpu_ids", "-1"]
+    ended = evaluated(*argv, "--output", "out")
+    assert ended.code == 0, ended.err
+    (row,) = json.loads((tmp_path / "out/metrics.json").read_text())["evaluations"]
+    mean = json.loads((test / "metrics.json").read_text())["mean"]
+    assert {name: row["values"][name]["value"] for name in mean} == pytest.approx(mean, rel=1e-3)
+    (test / "files.jsonl").touch()
+    assert "holds a test that has not ended" in evaluated(*argv).err
+
+
+def test_results_without_pairs_are_not_compared_as_pairs(evaluated, tmp_path, unpaired):
+    for side in "AB":  # whose names agree by accident
+        for n, path in enumerate(sorted((tmp_path / "unpaired" / f"test{side}").iterdir())):
+            path.rename(path.with_name(f"same{n}.png"))
+    flags = ["--dataroot", "unpaired", "--model", "cycle_gan", "--ngf", 4, "--ndf", 4, "--name", "c"]
+    assert run_in(tmp_path, "train", *SMALL, *flags, "--n_epochs", 1, "--n_epochs_decay", 0).code == 0
+    assert run_in(tmp_path, "test", "--name", "c", "--gpu_ids", "-1").code == 0
+    images = tmp_path / "results/c/test_latest/images"
+    ended = evaluated("--real", images, "--fake", images, "--metrics", "L1", "--gpu_ids", "-1")
+    assert ended.code == 2 and "L1 compares pairs, and the data set of this test has none" in ended.err
