@@ -13,9 +13,9 @@ from displays.loss_log import read_curves
 from options import best, store
 from pages.compare import read_results, write_comparison
 from pages.names import natural_key, safe_file_name
-from pages.results_folder import METRICS_FILE, read_record
+from pages.results_folder import METRICS_FILE, UNFINISHED_FILE, read_record
 from serialization.run_names import suggest_run
-from util.errors import DataError, EnvironmentFault, OptionError, count_text
+from util.errors import DataError, EnvironmentFault, OptionError, count_text, print_line
 
 
 def make_parser() -> Command:
@@ -77,6 +77,24 @@ def short_names(folders: list[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
+def other_data_note(names: list[str], folders: list[Path]) -> str:
+    """Return a note if the results are of different data; "" if they are of the same, or if that is not known.
+
+    Raises DataError for a test that has not ended, whose folder may also hold images of an earlier one.
+    """
+    tested: dict[str, str] = {}  # the data: the first run that was tested on them
+    for name, folder in zip(names, folders, strict=True):
+        if (folder / UNFINISHED_FILE).is_file():
+            raise DataError("folder", folder, "holds a test that has not ended", "run that test to its end")
+        if data := read_record(folder).get("data"):
+            path = folder / data  # but of generated images, demo
+            tested.setdefault(os.path.realpath(path) if path.exists() else data, name)
+    if len(tested) < 2:
+        return ""
+    said = ", ".join(f"{name} on {data}" for data, name in tested.items())
+    return f"note: the runs were tested on different data ({said}): images of one name may not be the same"
+
+
 def main(argv, report):
     """Read the results of the runs, write the page, and print its path."""
     o = make_parser().parse_argv(argv)
@@ -90,6 +108,8 @@ def main(argv, report):
     if len(set(folders)) < len(folders):
         raise OptionError("runs", " ".join(o.run), "are not all different", "give each once")
     names = short_names(folders)
+    if line := other_data_note(names, folders):
+        print_line(line)
     runs = [read_results(name, folder) for name, folder in zip(names, folders)]
     curves = [read_curves(loss_log_path(run, folder, o)) for run, folder in zip(o.run, folders)]
     output = Path(o.output or Path(o.results_dir) / "compare" / safe_file_name("_".join(names)))

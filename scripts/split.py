@@ -93,6 +93,10 @@ def main(argv, report):
         counts[split] += 1
         link = os.path.relpath(source.resolve(), target.parent.resolve())
         write = partial(os.symlink, link) if o.link else partial(_hard_link if o.move else shutil.copy2, source)
+        others = (Path(o.output, other + o.suffix, path) for other in SPLITS if other != split)
+        if there := next(filter(os.path.lexists, others), None):
+            remedy = "use the --seed, --train, --val and --group of before, or another --output"
+            raise DataError("image", there, f"is of an earlier split, and this one puts it into {split}", remedy)
         tasks.append(Task(target, source, write, move_source=o.move))
     groups = f" in {len(set(keys.values()))} groups" if o.group.pattern else ""
     images = count_text(len(paths), "image")

@@ -67,6 +67,22 @@ def two(tmp_path):
     return SimpleNamespace(page=tmp_path / "results/compare/one_two/index.html", results=tmp_path / "results")
 
 
+def test_runs_of_other_data_and_half_a_test_are_told(compared, two, tmp_path):
+    """Pictures of one name were taken for the same, and a run on easy pictures for the better one."""
+    for run, data in (("one", "easy"), ("two", "hard")):
+        (tmp_path / data).mkdir()
+        record = {"checkpoint": f"../../../checkpoints/{run}", "data": f"../../../{data}"}
+        (two.results / run / "test_latest" / "metrics.json").write_text(json.dumps(record))
+    ended = compared("one", "two")
+    said = f"note: the runs were tested on different data (one on {tmp_path / 'easy'}, two on {tmp_path / 'hard'})"
+    assert ended.code == 0 and said in ended.out
+    (two.results / "two" / "test_latest" / "metrics.json").write_text(json.dumps(record | {"data": "../../../easy"}))
+    assert "different data" not in compared("one", "two").out
+    (two.results / "two" / "test_latest" / "files.jsonl").touch()
+    ended = compared("one", "two")
+    assert ended.code == 3 and "holds a test that has not ended" in ended.err
+
+
 def rows_of(page):
     return page.eval_on_selector_all(
         ".rows:not([hidden]) .row",

@@ -317,6 +317,17 @@ def test_pictures_are_moved_or_linked_on_request(script, tmp_path):
     assert ended.code == 3 and "holds no images, only b/" in ended.last
 
 
+def test_another_split_into_the_same_folder_is_refused(script, tmp_path):
+    """Images of the test were in train too, once."""
+    save("in", *(f"{number}.png" for number in range(12)))
+    assert script("split", "--input", "in", "--output", "out", "--train", 0.5).code == 0
+    before = sorted(tmp_path.glob("out/*/*"))
+    ended = script("split", "--input", "in", "--output", "out", "--train", 0.5, "--seed", 3)
+    assert ended.code == 3 and "is of an earlier split, and this one puts it into" in ended.err
+    assert sorted(tmp_path.glob("out/*/*")) == before
+    assert script("split", "--input", "in", "--output", "out", "--train", 0.5).code == 0  # as after new images
+
+
 @pytest.mark.parametrize(("flags", "said"), [
     (("--train", "0.8", "--val", "0.3"), "0.8 and 0.3 are not fractions of one whole"),
     (("--train", "-1"), "are not fractions"), (("--train", "x"), "'x' is not a number; give a number"),
