@@ -10,10 +10,19 @@ from data.decoding.raster import Picture, to_array
 from data.transforms import Preprocess, range_flag
 from util.errors import print_line
 from util.seeding import fork_rng
-from util.value_range import FULL_RANGES, MEASURED_RANGES, ValueRange, dtype_range, measure_range, parse_range
+from util.value_range import (
+    FULL_RANGES,
+    MEASURED_RANGES,
+    UINT8,
+    ValueRange,
+    dtype_range,
+    measure_range,
+    parse_range,
+)
 
 MAX_MEASURED_SAMPLES = 1000  # samples measured at most, evenly spread over the dataset
 MAX_VALUES_PER_IMAGE = 20_000  # values kept per image for percentiles, about
+BEYOND_FRACTION = 0.05  # of a range: a hint is printed if an image goes further beyond it
 SMALL_RANGE_FRACTION = 0.1  # a hint is printed if an image uses a smaller fraction of its range
 PERCENTILE_TAIL_FRACTION = 0.001  # fraction of the values that "percentile" cuts off at each end
 
@@ -93,24 +102,37 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
             mixed = f"; one range for files of {dtypes}" if len(probe.all_dtypes[side]) > 1 else ""
             print_line(f"{said}, measured on {len(indices)} of {len(dataset)} samples{mixed}")
             texts[side] = str(values)
-    # Warn about small ranges, and set the values.
+    # Warn about unlikely ranges, and set the values.
     for side, text in texts.items():
-        _print_small_range_hint(side, first, parse_range(text) if "," in text else dtype_range(text))
+        is_given = not dataset.o.given.isdisjoint(("range", f"range_{side[0]}"))
+        known = parse_range(text) if "," in text else dtype_range(text)
+        _print_range_hint(side, first, known, range_flag(dataset.o, side), is_given)
     dataset.preprocess.use_ranges(texts)
     of_inputs = [texts[side] for side in sorted(texts.keys() - {"B"}, key=lambda side: int(side[1:] or 0))]
     return ";".join(of_inputs) if any(of_inputs) else "", texts.get("B", "")
 
 
-def _print_small_range_hint(side: str, first: RangeProbe, values: ValueRange | None) -> None:
-    """Print a hint if the first image uses little of its range, as 12-bit data in 16-bit files does.
+def _print_range_hint(side: str, first: RangeProbe, values: ValueRange | None, mode: str, is_given: bool) -> None:
+    """Print a hint if the first image uses little of its range, as 12-bit data in 16-bit files does, or goes beyond it.
 
-    Results would look good nevertheless, because errors are small on such a scale.
+    Results would look good nevertheless: errors are small on such a scale, and clamped values are equal. "percentile"
+    clamps some on purpose, and so does a given range, such as a window of a CT, unless it leaves out almost all.
     """
-    if values is None or not first.extremes[side]:  # ordinary 8-bit images may be dark
+    if not first.extremes[side]:
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
-    if hi - lo < SMALL_RANGE_FRACTION * (values.max - values.min):
+    low, high = (values or UINT8)[:2]
+    margin = BEYOND_FRACTION * (high - low)
+    is_beyond = lo < low - margin or hi > high + margin
+    if is_given:
+        is_beyond = is_beyond and min(hi, high) - max(lo, low) < SMALL_RANGE_FRACTION * (hi - lo)
+    if mode != "percentile" and is_beyond:
         print_line(
-            f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {values.min:g} to "
-            f"{values.max:g}; --range auto uses all of it"
+            f"hint: the first image of {side} holds {lo:g} to {hi:g}, beyond the range {low:g} to {high:g}: what is "
+            f"beyond it is clamped (--range)"
+        )
+    elif values is not None and hi - lo < SMALL_RANGE_FRACTION * (high - low):  # ordinary 8-bit images may be dark
+        print_line(
+            f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {low:g} to "
+            f"{high:g}; --range auto uses all of it"
         )

@@ -193,6 +193,20 @@ def test_the_type_of_the_files_is_their_default_range(command, tmp_path, dim):
     assert text == "100,4000 uint16"
     assert "range of A: 100 to 4000, measured on 3 of 3 samples" in ended.out
     assert (seen(dim / "0.png", text).min(), seen(dim / "1.png", text).max()) == (-1, 1)
+    # other values, as of another camera
+    (tmp_path / "bright").mkdir()
+    write(tmp_path / "bright" / "0.png", np.full((HEIGHT, WIDTH, 1), 60000, np.uint16))
+    test = ("test", tmp_path / "bright", "--name", "x", "--plugin", tmp_path / "identity.py", "--gpu_ids", -1)
+    ended = command(*test)
+    said = "hint: the first image of A holds 60000 to 60000, beyond the range 100 to 4000: what is beyond it is clamped"
+    assert ended.code == 0 and said in ended.out, ended
+    assert "hint:" not in command(*test[:1], dim, *test[2:]).out
+
+
+@pytest.mark.parametrize(("given", "is_odd"), [("1000,2000", False), ("0,1", True), ("5000,6000", True)])
+def test_a_given_range_may_be_a_window_but_not_beside_the_values(command, tmp_path, dim, given, is_odd):
+    _, ended = trained(command, tmp_path, "--range", given)
+    assert (f"beyond the range {given.replace(',', ' to ')}: " in ended.out) == is_odd == ("hint:" in ended.out)
 
 
 def test_percentiles_leave_a_thousandth_out_at_either_end(command, tmp_path):
