@@ -11,7 +11,7 @@ if __name__ == "__main__":  # answers --help, then imports this file as a module
 
 from data.decoding.films import Film, is_film
 from data.loading.loader import Loader
-from data.side_names import own_names
+from data.names.side_names import own_names
 from inference import shared_translation
 from inference.batch_translator import Translator
 from inference.found_images import find_images

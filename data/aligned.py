@@ -13,8 +13,8 @@ from data.decoding.raster import Picture
 from data.fitting import naming_models
 from data.input_stack import describe_inputs, find_inputs
 from data.listing import layouts
-from data.listing.inputs import format_inputs
 from data.listing.paths import Paths
+from data.names.inputs import format_inputs
 from data.pair_sizes import (
     describe_proportions,
     describe_sizes,

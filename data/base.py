@@ -17,7 +17,6 @@ from data.decoding.raster import Picture, Raster, to_array
 from data.enlargement import enlargement_notes
 from data.fitting import ask, naming_models
 from data.label_maps import label_map_notes
-from data.listing.class_names import target_notes
 from data.listing.columns import Columns
 from data.listing.files import dataset_root, find_storage, is_demo, size_and_mtime
 from data.listing.fingerprint import Inventory
@@ -26,6 +25,7 @@ from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.shards import Shards
 from data.listing.unused import unused_notes
+from data.names.class_names import target_notes
 from data.ranges import RangeProbe, find_ranges
 from data.shards import settings as shard_settings
 from data.spec import Spec as Spec  # for plug-ins

@@ -11,8 +11,8 @@ from data.decoding.header_check import count_frames
 from data.decoding.images import REPLACE_REMEDY
 from data.decoding.raster import Raster
 from data.listing.files import open_binary
-from data.listing.inputs import Input, format_inputs, parse_inputs
 from data.listing.paths import Paths
+from data.names.inputs import Input, format_inputs, parse_inputs
 from util.errors import DataError, OptionError, count_text
 
 COUNTED_FILES = 16  # of each input, evenly spread

@@ -16,7 +16,6 @@ from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
 from data.fitting import naming_models
 from data.listing import manifest
-from data.listing.class_names import describe_classes, is_target_name, select_classes, shorten
 from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
     PHASE_FOLDERS,
@@ -36,12 +35,14 @@ from data.listing.layouts import (
     split_indices,
     unused_split_notes,
 )
-from data.listing.paths import Paths, has_image_extension, spelled_phases, without_side
+from data.listing.paths import Paths, has_image_extension
 from data.listing.shards import Shards
+from data.names.class_folders import check_phases, folder_questions
+from data.names.class_names import describe_classes, select_classes, shorten
+from data.names.phase_names import divided_phases, spelled_phases
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, count_text, raise_if_any
 
-MAX_SIDES = 3  # folders that may be the sides of pairs, and not classes
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
 
@@ -171,7 +172,8 @@ class Labeled(BaseDataset):
                 self.notes.append(f"note: images in no folder of a class are not used ({len(loose)}, {example})")
             wanted = names if self.run_classes else select_classes(self.o.classes, names)
             by_class = {name: list_files(str(Path(root, name))) for name in wanted}
-            self._ask_about_folders(root, wanted)
+            for question in [] if self.o.classes or self.run_classes else folder_questions(root, wanted, self.o.phase):
+                self.ask(question)
         self.notes += unused_split_notes(self.o) if root != self.root else []
         if root == self.root and self.o.split is not None:
             by_class = {name: select_split(paths, self.o) if paths else paths for name, paths in by_class.items()}
@@ -209,7 +211,7 @@ class Labeled(BaseDataset):
         if root != self.root or known & set(names) & PHASE_FOLDERS:
             return names
         below = {name: list_folders(str(Path(root, name))) for name in names if name not in known}
-        inner = {name: PHASE_FOLDERS & set(folders) or _divided(folders) for name, folders in below.items()}
+        inner = {name: PHASE_FOLDERS & set(folders) or divided_phases(folders) for name, folders in below.items()}
         sides = [name for name in names if name in PHASE_FOLDERS - set(PHASES)]
         sides += [name for name in names if name in LABEL_MAP_FOLDERS and name not in known]
         sides += [f"{name}/{phase}" for name in inner for phase in sorted(inner[name])]
@@ -217,50 +219,11 @@ class Labeled(BaseDataset):
             why = f"has no folders of classes: {shorten(sides)} are folders of phases or sides"
             one = os.path.join(root, min(sides, key=lambda side: self.o.phase not in side))
             raise DataError("folder", root, why, f"give the folder of one kind of images, such as --dataroot {one}")
-        self._check_spelled_phases(root, [name for name in names if name not in PHASE_FOLDERS | known])
+        check_phases(root, [name for name in names if name not in PHASE_FOLDERS | known], self.o.phase)
         classes = [name for name in names if name not in PHASE_FOLDERS]
         if classes and (phases := [name for name in names if name in PHASES]):
             self.notes.append(f"note: folders of phases are no classes, and are not used: {', '.join(phases)}")
         return classes
-
-    def _check_spelled_phases(self, root: str, names: Sequence[str]) -> None:
-        """Raise DataError for folders such as Training and Testing: two phases, all, or one that holds folders."""
-        spelled = spelled_phases(names)
-        if not spelled or not (
-            _divided(names)
-            or len(spelled) == len(names)
-            or any(list_folders(str(Path(root, name))) for name in spelled)
-        ):
-            return
-        why = f"has no folders of classes: {shorten(list(spelled))} are folders of phases or sides"
-        own = next((name for name, phase in spelled.items() if phase == self.o.phase), "")
-        remedy = f"use --phase {own}" if own else f"name the folder of {self.o.phase} with --phase"
-        if own != without_side(own):
-            remedy = f"give the folder of one kind of images, such as --dataroot {os.path.join(root, own)}"
-        raise DataError("folder", root, why, f"{remedy} (if they are classes: --classes {','.join(names)})")
-
-    def _ask_about_folders(self, root: str, names: Sequence[str]) -> None:
-        """Ask about folders that are probably no classes: those of sides or masks, and those around other classes."""
-        if self.o.classes or self.run_classes:
-            return
-        if [name.lower() for name in names] == ["a", "b"]:
-            self.ask(f"are {names[0]} and {names[1]} two classes? They may be the two sides of other models' data")
-        elif len(names) <= MAX_SIDES and (other := next(filter(is_target_name, names), "")):
-            self.ask(f"is {other} a class? It may hold the other sides of pairs, which belong into {self.o.phase}B")
-        inner = {name: set(list_folders(str(Path(root, name)))) for name in names}
-        if len(names) == 1 and len(inner[names[0]]) > 1:
-            self._ask_about_outer(root, names, inner[names[0]])
-        for name in names if len(names) > 1 else ():
-            others = set(names).union(*(inner[other] for other in names if other != name))
-            if len(inner[name]) > 1 and inner[name] <= others and not any(map(is_target_name, inner[name])):
-                outer = [other for other in names if inner[other] & inner[name]]
-                self._ask_about_outer(root, outer, inner[name])
-                break
-
-    def _ask_about_outer(self, root: str, outer: Sequence[str], inner: Collection[str]) -> None:
-        place = os.path.join(root, outer[0])
-        asked = f"is {outer[0]} one class" if len(outer) == 1 else f"are {shorten(outer)} classes"
-        self.ask(f"{asked}? With --dataroot {place}, its folders are classes: {shorten(sorted(inner))}")
 
     def _images_of_idx(self) -> dict[str, Sequence]:
         for stem in ("train", "t10k") if self.o.phase == "train" else ("t10k", "train"):
@@ -315,12 +278,6 @@ class Labeled(BaseDataset):
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""
         return replace(super().spec(), classes=self.classes)
-
-
-def _divided(folders: Sequence[str]) -> set[str]:
-    """Return the folders of phases in other words, if they are of two phases or more."""
-    spelled = spelled_phases(folders)
-    return set(spelled) if len(set(spelled.values())) > 1 else set()
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

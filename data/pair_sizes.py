@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
 from data.decoding.header_check import CHECK_THREADS, read_header
-from data.listing.class_names import shorten
 from data.listing.files import is_demo
 from data.listing.paths import Paths
+from data.names.class_names import shorten
 from util.errors import DataError
 from util.size import Size
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from data.decoding.header_check import count_unused_frames
-from data.listing.class_names import select_classes
-from data.listing.inputs import given_names
 from data.listing.memory import memory_folder
 from data.loading.loader import SeededDataset
-from data.side_names import generated_label, own_names
+from data.names.class_names import select_classes
+from data.names.inputs import given_names
+from data.names.side_names import generated_label, own_names
 from ganvas.flag_words import command_line
 from ganvas.label_maps import in_folders, is_of_label_maps
 from ganvas.notebook import table_html

@@ -12,9 +12,9 @@ from data.colorization import Colorization
 from data.decoding.unusable import naming_all_unusable
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
-from data.listing.inputs import parse_inputs
 from data.listing.listing_cache import listed_once
-from data.side_names import OTHER, exchange_sides
+from data.names.inputs import parse_inputs
+from data.names.side_names import OTHER, exchange_sides
 from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find

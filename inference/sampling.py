@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.listing.class_names import describe_classes, select_classes
+from data.names.class_names import describe_classes, select_classes
 from util.errors import OptionError, print_line
 from util.image_io import SHEET_COLUMNS, to_pixels
 from util.seeding import mix_seed

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from cli.launch import is_launched
-from data.listing.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
+from data.names.inputs import ONE_INPUT, Input, format_inputs, parse_inputs
 from networks.toolbox.settings import tool
 from options import best
 from options.fields import Options

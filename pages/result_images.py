@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from data.listing.inputs import parse_inputs
-from data.side_names import generated_label, input_side, other_results_note, side_of_label
+from data.names.inputs import parse_inputs
+from data.names.side_names import generated_label, input_side, other_results_note, side_of_label
 from pages.names import label_file_parts
 from pages.results_folder import ResultsFolder
 from pages.rows import Picture

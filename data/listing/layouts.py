@@ -12,10 +12,11 @@ from data.listing import manifest
 from data.listing.columns import Columns, find_kinds
 from data.listing.demo import Demo
 from data.listing.files import dataset_root, find_storage, is_folder, list_files, list_folders
-from data.listing.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
 from data.listing.partners import case_clash_note, match_partners
-from data.listing.paths import LABEL_MAP_KINDS, PHASE_FOLDERS, Paths, has_image_extension, spelled_phases, without_side
+from data.listing.paths import LABEL_MAP_KINDS, PHASE_FOLDERS, Paths, has_image_extension
 from data.listing.shards import Shards
+from data.names.inputs import ONE_INPUT, given_names, may_detect, numbered_inputs
+from data.names.phase_names import spelled_phases, without_side
 from util.errors import DataError, OptionError, Problem, count_text, raise_if_any
 from util.spelling import nearest, path_hint
 

@@ -11,8 +11,8 @@ from itertools import product, starmap
 from typing import Any, NamedTuple
 
 from data.listing.files import dataset_root, find_storage
-from data.listing.inputs import ONE_INPUT, numbered_inputs
 from data.listing.paths import Paths
+from data.names.inputs import ONE_INPUT, numbered_inputs
 from util.errors import DataError, OptionError, Problem, count_text
 from util.spelling import name_hint
 

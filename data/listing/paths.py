@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
@@ -15,10 +14,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", "
 PHASES = ("train", "test", "val", "valid", "validation")
 LABEL_MAP_KINDS = ("label", "inst", "img")  # train_label, train_inst, train_img: of label maps and their photographs
 PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
-PHASE_WORDS = {"train": "train", "training": "train", "trainset": "train", "test": "test", "testing": "test",
-               "testset": "test", "val": "val", "valid": "val", "validation": "val"}  # fmt: skip
-OTHER_WORDS = {"data", "dataset", "folder", "image", "images", "img", "imgs", "photo", "photos", "picture",
-               "pictures", "seg", "set", "split"}  # fmt: skip
 # files that are expected beside images, and so are not worth a note
 COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".html", ".htm", ".yaml", ".yml",
                         ".log", ".ini", ".db", ".py", ".sh", ".pkl", ".lnk", ".url")  # fmt: skip
@@ -27,29 +22,6 @@ COMPANION_EXTENSIONS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml"
 def has_image_extension(name: str) -> bool:
     """Return whether a file name has the extension of an image and is not hidden."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-
-
-def spelled_phases(folders: Iterable[str]) -> dict[str, str]:
-    """Return {folder: phase} of the folders whose names mean a phase (train, val or test) in other words.
-
-    The rest of the name is a side or a word such as images (Training, TEST, trainA, test_images), or it is the same for
-    another phase (animals_train and animals_test).
-    """
-    phase_of, rest_of = {}, {}
-    for folder in folders:
-        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", without_side(folder)).lower()
-        words = [word for word in re.split(r"[\W_\d]+", plain) if word]
-        if len(phases := [word for word in words if word in PHASE_WORDS]) == 1:
-            phase_of[folder] = PHASE_WORDS[phases[0]]
-            rest_of[folder] = " ".join(word for word in words if word not in {*phases, *OTHER_WORDS})
-    with_rest = {(rest_of[folder], phase) for folder, phase in phase_of.items()}
-    divided = {rest for rest, _ in with_rest if sum(rest == other for other, _ in with_rest) > 1}
-    return {folder: phase for folder, phase in phase_of.items() if rest_of[folder] in ("", *divided)}
-
-
-def without_side(folder: str) -> str:
-    """Return a folder's name without the side A or B at its end: Train for TrainA, but DATA for DATA."""
-    return re.sub(r"(?<=[a-z\W_])[AB]$", "", folder)
 
 
 def hash64(name: bytes) -> int:

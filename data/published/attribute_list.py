@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from data.listing.class_names import shorten
 from data.listing.files import find_storage
+from data.names.class_names import shorten
 from util.errors import DataError, OptionError
 from util.spelling import name_hint, path_hint
 

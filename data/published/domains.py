@@ -13,10 +13,10 @@ import torch
 
 from data.base import Sample, Spec
 from data.labeled import Labeled
-from data.listing.class_names import describe_classes, shorten
 from data.listing.files import is_folder, list_folders
 from data.listing.layouts import list_images, select_split, unused_split_notes
 from data.listing.paths import PHASES, Paths
+from data.names.class_names import describe_classes, shorten
 from data.published.attribute_list import AttributeList, read_attributes
 from data.spec import common_fields
 from options.fields import option

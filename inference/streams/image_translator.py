@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from data.decoding.header_check import count_unused_frames
-from data.listing.inputs import given_names
 from data.loading.loader import SeededDataset
+from data.names.inputs import given_names
 from inference.found_images import FoundImages, find_images, needs_exchange
 from inference.model_state import own_copy
 from inference.sampling import has_sampler

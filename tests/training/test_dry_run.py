@@ -41,6 +41,7 @@ def test_every_model_tells_its_numbers_and_writes_nothing(model, flags, command,
         *flags,
     )
     assert ended.code == 0, ended.err
+    assert model != "pix2pix" or "pairs: train, 64 files of A|B" in ended.out  # as in a training
     assert re.search(r"^2 images a step, \d+ steps an epoch, \d+ epochs$", ended.out, re.MULTILINE)
     assert re.search(r"^\d\.\d{3} M parameters; [\d.]+ [kMG]B with", ended.out, re.MULTILINE)
     assert re.search(r"^[\d.]+ GFLOP a step; activations of [\d.]+ [kMG]B are kept", ended.out, re.MULTILINE), ended.out

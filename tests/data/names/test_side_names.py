@@ -1,6 +1,6 @@
 """Which of a model's outputs is written where only one is, and that the others are named."""
 
-from data.side_names import generated_label, other_results_note
+from data.names.side_names import generated_label, other_results_note
 
 
 def test_one_of_several_generated_images_is_named():

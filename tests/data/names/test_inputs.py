@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.listing.inputs import Input, format_inputs, numbered_inputs, parse_inputs
+from data.names.inputs import Input, format_inputs, numbered_inputs, parse_inputs
 from options.store import fill_from_dataset
 from registry import discovery
 from tests.support.data_folders import epoch, flags, load, make, sample, save

@@ -1,0 +1,1 @@
+"""Read what the names of folders and files say: classes, phases, sides, inputs, masks."""
