@@ -87,7 +87,7 @@ class BaseDataset(Dataset):
         self.check_headers()
         tries = MAX_REPLACEMENT_TRIES if self.o.on_bad_image == "skip" else 1
         # a sample draws random numbers; the generators of the run must not change
-        with RangeProbe(self.preprocess) as first, fork_rng(0):
+        with RangeProbe(self.preprocess, keep_values=True) as first, fork_rng(0):
             sample, _ = load_sample(self, 0, tries)
         if isinstance(sample, UserError):
             raise sample

@@ -13,7 +13,6 @@ from util.seeding import fork_rng
 from util.value_range import (
     FULL_RANGES,
     MEASURED_RANGES,
-    UINT8,
     ValueRange,
     dtype_range,
     measure_range,
@@ -22,7 +21,8 @@ from util.value_range import (
 
 MAX_MEASURED_SAMPLES = 1000  # samples measured at most, evenly spread over the dataset
 MAX_VALUES_PER_IMAGE = 20_000  # values kept per image for percentiles, about
-BEYOND_FRACTION = 0.05  # of a range: a hint is printed if an image goes further beyond it
+BEYOND_FRACTION = 0.05  # of a range: values further beyond it count as clamped
+MAX_BEYOND, MAX_BEYOND_GIVEN = 0.01, 0.9  # share of such values above which a hint is printed
 SMALL_RANGE_FRACTION = 0.1  # a hint is printed if an image uses a smaller fraction of its range
 PERCENTILE_TAIL_FRACTION = 0.001  # fraction of the values that "percentile" cuts off at each end
 
@@ -67,9 +67,9 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
     """Return the ranges of A and B in the format of --range_A and --range_B, and set them in dataset.preprocess.
 
     They are measured on samples if the flags and the dtype do not determine them. first: the record of the first
-    sample. make_sample: makes a sample, or returns its error. "LO,HI KIND" is a range of the dtype KIND; a KIND alone
-    is the full range of this dtype; "" stands for 8-bit images, and for mixed dtypes, each file with its own range.
-    Those of several inputs are joined by a semicolon.
+    sample, with values. make_sample: makes a sample, or returns its error. "LO,HI KIND" is a range of the dtype KIND; a
+    KIND alone is the full range of this dtype; "" stands for 8-bit images, and for mixed dtypes, each file with its own
+    range. Those of several inputs are joined by a semicolon.
     """
     # Take the ranges that flags or dtypes determine.
     texts, to_measure = {}, {}
@@ -106,32 +106,30 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
     for side, text in texts.items():
         is_given = not dataset.o.given.isdisjoint(("range", f"range_{side[0]}"))
         known = parse_range(text) if "," in text else dtype_range(text)
-        _print_range_hint(side, first, known, range_flag(dataset.o, side), is_given)
+        _print_range_hint(side, first, known, is_given)
     dataset.preprocess.use_ranges(texts)
     of_inputs = [texts[side] for side in sorted(texts.keys() - {"B"}, key=lambda side: int(side[1:] or 0))]
     return ";".join(of_inputs) if any(of_inputs) else "", texts.get("B", "")
 
 
-def _print_range_hint(side: str, first: RangeProbe, values: ValueRange | None, mode: str, is_given: bool) -> None:
+def _print_range_hint(side: str, first: RangeProbe, values: ValueRange | None, is_given: bool) -> None:
     """Print a hint if the first image uses little of its range, as 12-bit data in 16-bit files does, or goes beyond it.
 
-    Results would look good nevertheless: errors are small on such a scale, and clamped values are equal. "percentile"
-    clamps some on purpose, and so does a given range, such as a window of a CT, unless it leaves out almost all.
+    Results would look good nevertheless: errors are small on such a scale, and clamped values are equal. A given range,
+    such as a window of a CT, may leave out much, but not almost all.
     """
-    if not first.extremes[side]:
+    if values is None or not first.extremes[side]:  # 8 bits, or several types: each file has its own range
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
-    low, high = (values or UINT8)[:2]
-    margin = BEYOND_FRACTION * (high - low)
-    is_beyond = lo < low - margin or hi > high + margin
-    if is_given:
-        is_beyond = is_beyond and min(hi, high) - max(lo, low) < SMALL_RANGE_FRACTION * (hi - lo)
-    if mode != "percentile" and is_beyond:
+    low, high, _ = values
+    margin, some = BEYOND_FRACTION * (high - low), first.sampled_values[side][0]
+    beyond = float(((some < low - margin) | (some > high + margin)).mean())
+    if beyond > (MAX_BEYOND_GIVEN if is_given else MAX_BEYOND):
         print_line(
             f"hint: the first image of {side} holds {lo:g} to {hi:g}, beyond the range {low:g} to {high:g}: what is "
             f"beyond it is clamped (--range)"
         )
-    elif values is not None and hi - lo < SMALL_RANGE_FRACTION * (high - low):  # ordinary 8-bit images may be dark
+    elif hi - lo < SMALL_RANGE_FRACTION * (high - low):
         print_line(
             f"hint: the first image of {side} holds {lo:g} to {hi:g}, a small part of the range {low:g} to "
             f"{high:g}; --range auto uses all of it"
