@@ -40,13 +40,9 @@ class Manifest:
     inputs: tuple[str, ...] = ONE_INPUT
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    splits: set[str] = field(default_factory=set)  # the phases in the column split
     counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
-
-    @property
-    def splits(self) -> set[str]:
-        """The phases in the column split."""
-        return set(self.counts) - {""}
 
     @property
     def split_notes(self) -> list[str]:
@@ -105,6 +101,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         table.all_others.append(others)
         split = row.get("split", "").lower()
         split = SPLIT_ALIASES.get(split, split)
+        table.splits |= {split} - {""}
         table.counts[split] += 1
         if split not in ("", phase):
             continue
