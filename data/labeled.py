@@ -30,6 +30,7 @@ from data.listing.files import (
 from data.listing.layouts import (
     LABEL_MAP_FOLDERS,
     list_images,
+    manifest_notes,
     manifest_scope,
     select_split,
     split_indices,
@@ -142,7 +143,7 @@ class Labeled(BaseDataset):
                 rows_by_label[label] = [rows_by_label[label][index] for index in chosen]
         count = sum(map(len, paths_by_label.values()))
         self.notes.append(f"labeled: {file}, {count_text(count, 'image')}{manifest_scope(table, self.o)}")
-        self.notes += [*table.split_notes, *(unused_split_notes(self.o) if table.splits else [])]
+        self.notes += manifest_notes(table, self.o)
         self.class_columns = {
             label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
         }

@@ -22,7 +22,7 @@ from serialization import rank_exchange
 from util import ranks
 from util.errors import DataError, count_text
 from util.size import Size
-from util.value_range import FULL_RANGES, ValueRange
+from util.value_range import ValueRange, dtype_range
 
 BATCH = 16  # images of one size that are evaluated at once
 RESULT = re.compile(r".*_(real|fake|rec|idt)(_.+)?")  # what test.py calls all of its images
@@ -264,10 +264,9 @@ def read_image(path: str, value_range: ValueRange | None = None) -> Tensor:
     array = to_array(open_image(path, 3))
     kind = array.dtype.name
     if value_range is None or value_range.dtype != kind:
-        if kind not in FULL_RANGES:
-            why = f"has values of {kind}, whose range is not known"
-            raise DataError("image", path, why, "convert it to 8 or 16 bits")
-        value_range = ValueRange(*FULL_RANGES[kind], kind)
+        value_range = dtype_range(kind)
+    if value_range is None:
+        raise DataError("image", path, f"has values of {kind}, whose range is not known", "convert it to 8 or 16 bits")
     return torch.from_numpy(value_range.normalise(np.ascontiguousarray(array))).permute(2, 0, 1)[None]
 
 

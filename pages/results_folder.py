@@ -13,7 +13,7 @@ from data.listing.files import find_storage
 from pages.names import filesystem_key, natural_key, safe_file_name
 from util import file_lock
 from util.atomic_write import replace_text
-from util.errors import EnvironmentFault, OptionError, count_text, print_line
+from util.errors import DataError, EnvironmentFault, OptionError, count_text, print_line
 
 METRICS_FILE = "metrics.json"  # of a test: its run, data, metrics and files
 UNFINISHED_FILE = "files.jsonl"  # the files that a test has begun to write; it becomes part of METRICS_FILE at the end
@@ -48,12 +48,24 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record if named else {}
 
 
+def folder_of_test(images: Path) -> Path:
+    """Return the folder of a test, given that folder or its images/."""
+    return images.parent if images.resolve().name == "images" else images
+
+
+def check_finished(folder: Path) -> None:
+    """Raise DataError if the test that writes a folder has not ended."""
+    if (folder / UNFINISHED_FILE).is_file():
+        why = "holds a test that has not ended, so that some images may be of an earlier one"
+        raise DataError("folder", folder, why, "run that test to its end")
+
+
 def classes_of_files(images: Path) -> dict[str, str] | None:
     """Return {first part of the names of generated images: class} for a folder that test.py wrote, or its images/.
 
     None if metrics.json does not say it.
     """
-    classes = read_record(images.parent if images.name == "images" else images).get("classes")
+    classes = read_record(folder_of_test(images)).get("classes")
     is_known = isinstance(classes, dict) and all(isinstance(name, str) for name in classes.values())
     return classes if is_known else None
 

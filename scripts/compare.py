@@ -13,7 +13,7 @@ from displays.loss_log import read_curves
 from options import best, store
 from pages.compare import read_results, write_comparison
 from pages.names import natural_key, safe_file_name
-from pages.results_folder import METRICS_FILE, UNFINISHED_FILE, read_record
+from pages.results_folder import METRICS_FILE, check_finished, read_record
 from serialization.run_names import suggest_run
 from util.errors import DataError, EnvironmentFault, OptionError, count_text, print_line
 
@@ -78,14 +78,9 @@ def short_names(folders: list[Path]) -> list[str]:
 
 
 def other_data_note(names: list[str], folders: list[Path]) -> str:
-    """Return a note if the results are of different data; "" if they are of the same, or if that is not known.
-
-    Raises DataError for a test that has not ended, whose folder may also hold images of an earlier one.
-    """
+    """Return a note if the results are of different data; "" if they are of the same, or if that is not known."""
     tested: dict[str, str] = {}  # the data: the first run that was tested on them
     for name, folder in zip(names, folders, strict=True):
-        if (folder / UNFINISHED_FILE).is_file():
-            raise DataError("folder", folder, "holds a test that has not ended", "run that test to its end")
         if data := read_record(folder).get("data"):
             path = folder / data  # but of generated images, demo
             tested.setdefault(os.path.realpath(path) if path.exists() else data, name)
@@ -107,6 +102,8 @@ def main(argv, report):
     folders = [find_results(run, o).resolve() for run in o.run]
     if len(set(folders)) < len(folders):
         raise OptionError("runs", " ".join(o.run), "are not all different", "give each once")
+    for folder in folders:
+        check_finished(folder)
     names = short_names(folders)
     if line := other_data_note(names, folders):
         print_line(line)

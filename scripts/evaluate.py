@@ -32,7 +32,7 @@ from metrics.settings import Settings, parse_weights
 from metrics.tables import JSON_FILE, write_tables
 from options import store
 from pages.names import natural_key
-from pages.results_folder import UNFINISHED_FILE, classes_of_files, read_record
+from pages.results_folder import check_finished, classes_of_files, folder_of_test, read_record
 from registry import discovery
 from serialization.download.partial import file_sha256
 from serialization.run_names import suggest_folder
@@ -87,24 +87,17 @@ def list_sides(real: str, fake: str, side: str) -> tuple[Images, Images]:
         list_side(fake, (f"fake_{side}", f"fake_{side}_rgb", "fake"), of_test=bool(records[1])),
     )
     check_apart(*found)
-    runs = [Path(folder_of_test(fake), records[1]["checkpoint"])] if records[1] else []
+    runs = [Path(folder_of_test(Path(fake)), records[1]["checkpoint"])] if records[1] else []
     if runs and (saved := store.load(runs[0])):
         text = range_of_input(str(saved.get(f"range_{side}", "")), side)
         found[0].value_range = found[1].value_range = option_range(text)
     return found
 
 
-def folder_of_test(folder: str) -> Path:
-    """Return the folder of a test that holds these images."""
-    return Path(folder).parent if Path(folder).resolve().name == "images" else Path(folder)
-
-
 def results_record(folder: str) -> dict[str, Any]:
     """Return what test.py noted on the images of a folder; {} for other images. Raise DataError for half a test."""
-    path = folder_of_test(folder)
-    if (path / UNFINISHED_FILE).is_file():
-        why = "holds a test that has not ended, so that some images may be of an earlier one"
-        raise DataError("folder", folder, why, "run that test to its end")
+    path = folder_of_test(Path(folder))
+    check_finished(path)
     return read_record(path)
 
 
@@ -233,8 +226,8 @@ def evaluate_folders(o: Any) -> None:
     """Measure two folders, print the table, and write the files if --output is given."""
     evaluation = make_evaluation(o)
     real, fake = list_sides(o.real, o.fake, o.side)
-    record = results_record(o.fake)
-    if evaluation.paired and record and "mean" not in record and record == results_record(o.real):
+    is_one_test = folder_of_test(Path(o.real)).resolve() == folder_of_test(Path(o.fake)).resolve()
+    if evaluation.paired and is_one_test and (record := results_record(o.fake)) and "mean" not in record:
         raise evaluation.unpaired_error("the data set of this test has none")
     results, images, notes, better = evaluate(real, fake, o)
     for note in notes:

@@ -9,11 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data.listing.listing_cache import once
-from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
+from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, HIDDEN_FOLDERS, Paths
 from data.listing.shard_names import shard_folder
 from util.errors import DataError
 
-HIDDEN_FOLDERS = ("__MACOSX", "@eaDir")  # Apple's in zip files, and Synology's with thumbnails
 HIDDEN_BYTES = set(map(os.fsencode, HIDDEN_FOLDERS))
 EXTENSION_BYTES = tuple(map(os.fsencode, EXTENSIONS))
 COMPANION_BYTES = tuple(map(os.fsencode, COMPANION_EXTENSIONS))

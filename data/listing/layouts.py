@@ -368,16 +368,21 @@ def _sides_of_manifest(file: str, o: Any, root: str, paired: bool, targets: bool
         chosen = [split_indices(side, o) for side in sides]
         sides = [side.take(chosen[0] if paired else own) for side, own in zip(sides, chosen, strict=True)]
         columns = columns and columns.take(chosen[0])
-    described += (*table.split_notes, *(unused_split_notes(o) if table.splits else ()))
+    described += tuple(manifest_notes(table, o))
     kind = "unpaired" if not paired else "pairs" if has_targets else "images"
     return SideFiles(sides, kind, [file], manifest_scope(table, o), described, inputs, columns)
 
 
 def manifest_scope(table: manifest.Manifest, o: Any) -> str:
     """Return which part of a manifest is used, unless it has a column split."""
-    return (
-        "" if table.splits else _scope_text(o) if o.split is not None else ", for every phase (it has no column split)"
-    )
+    if table.splits:
+        return ""
+    return ", for every phase (it has no column split)" if o.split is None else _scope_text(o)
+
+
+def manifest_notes(table: manifest.Manifest, o: Any) -> list[str]:
+    """Return notes about a manifest's column split, and about a --split beside it."""
+    return [*table.split_notes, *unused_split_notes(o)] if table.splits else []
 
 
 def _partial_rows(table: manifest.Manifest, number: int) -> list[Problem]:

@@ -47,8 +47,6 @@ class Manifest:
     @property
     def split_notes(self) -> list[str]:
         """Return a note about words in the column split that are no usual phases, and one about empty cells."""
-        if not self.splits:
-            return []
         notes, other = [], sorted(self.splits - USUAL_SPLITS)
         if other:
             counts = ", ".join(f"{name} {self.counts[name]}" for name in sorted(self.splits))

@@ -12,6 +12,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pbm", ".bmp", ".tif", "
               ".mpo", ".npy", ".npz")  # fmt: skip
 
 PHASES = ("train", "test", "val", "valid", "validation")
+HIDDEN_FOLDERS = ("__MACOSX", "@eaDir")  # Apple's in zip files, and Synology's with thumbnails
 LABEL_MAP_KINDS = ("label", "inst", "img")  # train_label, train_inst, train_img: of label maps and their photographs
 PHASE_FOLDERS = {phase + side for phase in PHASES for side in ("", "A", "B")}
 # files that are expected beside images, and so are not worth a note

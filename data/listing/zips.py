@@ -7,13 +7,12 @@ import zipfile
 from dataclasses import replace
 from typing import IO, Literal, NamedTuple
 
-from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, Paths
+from data.listing.paths import COMPANION_EXTENSIONS, EXTENSIONS, HIDDEN_FOLDERS, Paths
 from util.errors import DataError
 
 MAX_MEMBER_BYTES = 2**31  # of one unpacked image
-HIDDEN = re.compile(
-    r"(?:^|/)(?:\.|(?:__MACOSX|@eaDir)?(?:/|\Z))"
-)  # a hidden part of a name, an empty one, Apple's, Synology's
+# matches a hidden part of a name, an empty one, or one of HIDDEN_FOLDERS
+HIDDEN = re.compile(rf"(?:^|/)(?:\.|(?:{'|'.join(HIDDEN_FOLDERS)})?(?:/|\Z))")
 # the key has the process id, because a forked process would share the file position
 _open_zips: dict[tuple[int, str, int, int], "Zip"] = {}
 
