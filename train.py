@@ -87,7 +87,7 @@ def train(run, loader, display, preview, stop):
         measured = run.evaluation.measure(run, timer, stop)  # --metrics, with test.py's weights; None if not due
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # take: seconds until here
         with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
-            has_sheets = display.preview(progress, preview)  # generated sheets: the weights that drew them are kept
+            has_sheets = display.preview(progress, preview)  # fixed samples; weights of generated sheets are kept
         with timer("save"):  # the signal is read once: what is saved and what is raised must agree
             epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal := stop.signal))
         if stop_signal and not run.done:
@@ -96,7 +96,7 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass, losses = run_forward(state, batch, now), {}  # calls the model once, for all phases
+    forward_pass, losses = run_forward(state, batch, now), {}  # calls the model; a loss detaches what it does not train
     for phase in state.due_phases(now):  # a phase: a loss and the networks that it trains
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)

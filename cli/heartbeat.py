@@ -12,7 +12,7 @@ from util import ranks
 from util.errors import EnvironmentFault
 
 INTERVAL_S = 0.5
-START_FACTOR = 6  # times as long may pass before the first batch: listing files and checking them takes long
+START_FACTOR = 6  # times as long may pass before the end of the first step: listing files and compiling take long
 GONE_S = 3.0  # without a heartbeat, after a collective has failed or a process of this machine has ended
 STOP_S = 600.0  # that a stopped process waits for process 0, which saves
 FAILURE = "failure"
@@ -60,7 +60,7 @@ class Heartbeats(threading.Thread):
             return
 
     def _show(self, number: int) -> None:
-        idle = (time.monotonic() - ranks.pulse.last) / (1 if ranks.pulse.has_begun else START_FACTOR)
+        idle = (time.monotonic() - ranks.pulse.last) / (1 if ranks.pulse.has_done_a_step else START_FACTOR)
         shown = number, ranks.pulse.waiting, idle, platform.node(), os.getpid()
         self.store.set(f"pulse/{self.rank}", json.dumps(shown))
 

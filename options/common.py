@@ -35,9 +35,9 @@ class Common:
         valued=True)
     padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
         of_run=True, fixed=True)
-    no_antialias: bool = option(True, "downsample by strides; --antialias adds a blur in G and D, as CUT (Zhang 2019)",
+    no_antialias: bool = option(True, "downsample by strides; --antialias adds a blur (Zhang 2019), as CUT does",
         of_run=True, fixed=True)
-    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up uses a fixed blur in G, as CUT",
+    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up uses fixed ones, as CUT does",
         of_run=True, fixed=True)
     stylegan2_G_num_downsampling: int = option(1, "how often --netG stylegan2 halves its images", at_least=0, at_most=8,
         of_run=True, fixed=True)
@@ -81,7 +81,7 @@ class Common:
         aside=True)
     metric_weights: tuple[str, ...] = option((), "FILE, or NETWORK=FILE, with the published weights of a network that"
         " a metric needs; may be repeated", aside=True)
-    recipe: str = option("", "a named set of options from --list, or a .yaml file of one; --config and the command"
+    recipe: str = option("", "a named set of options from --list, or your own as a .yaml file; --config and the command"
         " line override it",
         of_run=True, aside=True)
     seed: int = option(0, "seed of all random numbers", at_least=0, at_most=2**63 - 1)

@@ -17,8 +17,8 @@ class Data:
     pairs: str = option("auto", "layout of the pairs: joined (A|B in one file), sides (trainA and trainB), nested"
         " (A/train and B/train), or a manifest (.csv, .tsv, .json, .jsonl) with columns a, b, label, split;"
         " auto: detected", of_run=True)
-    inputs: str = option("", "inputs that are stacked into A, such as A1,A2, or with their channels A1:3,A2:1: folders"
-        " (trainA1, trainA2 beside trainB) or columns of a manifest; default: A, or if there is none, A1, A2, ...",
+    inputs: str = option("", "several inputs, stacked into A: A1,A2 reads folders trainA1 and trainA2, or columns of a"
+        " manifest; A1:3,A2:1 also gives their channels; default: A, or if there is none, A1, A2, ...",
         of_run=True, fixed=True)
     split: float | None = option(None,
         "for data without train and test: fraction of the images for training, chosen by a hash of their names;"
@@ -42,12 +42,12 @@ class Data:
     background: str = option("white", "colour behind transparent images, a name or #rrggbb; none: ignore transparency",
         of_run=True)
     icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns it off)", of_run=True)
-    load_size: int | Size = option(286, "scale images to this size (default in test.py: --crop_size; if training"
-        " cropped without resize or fixsize, the run's)", at_least=1, at_most=65_536)
+    load_size: int | Size = option(286, "scale images to this size; test.py's default: --crop_size, or the run's"
+        " --load_size if its --preprocess crops without resize or fixsize", at_least=1, at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
-    preprocess: str = option("resize_and_crop", "steps joined by _and_: one of resize, scale_width, scale_shortside,"
-        " fixsize, then zoom (random scale), then crop, patch or trim (crop, but shorter sides stay); or none (each"
-        " side to a multiple of 4)",
+    preprocess: str = option("resize_and_crop", "up to three steps, joined by _and_: resize, scale_width,"
+        " scale_shortside or fixsize; zoom (random scale); crop, patch or trim (crops only sides longer than"
+        " --crop_size); or none (sides to multiples of 4)",
         of_run=True)
     random_scale_max: float = option(1.25, "with --preprocess zoom: each side is scaled by a random factor between"
         " 1/X and 1", at_least=1)

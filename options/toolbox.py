@@ -29,7 +29,7 @@ class Toolbox:
         "augmentations of all images that discriminators are given, comma-separated (Zhao et al. 2020)",
         choices="d_augmentation")
     ada: bool = option(False, "augment the images of discriminators with a probability that rises as they overfit"
-        " (Karras et al. 2020): by --diffaugment, else by flip, rotate90, translation and color")
+        " (Karras et al. 2020): with those of --diffaugment, else with flip, rotate90, translation and color")
     ada_target: float = option(0.6, "with --ada: target of the mean sign of the discriminator's predictions on real"
         " images", above=-1, below=1)
     ada_kimg: float = option(500.0, "with --ada: the probability rises from 0 to 1 in at least this many thousands"

@@ -33,7 +33,7 @@ class Pulse:
 
     last: float = field(default_factory=time.monotonic)  # when it last made progress
     timeout: float = 600.0  # --rank_timeout: seconds after which a process without progress hangs
-    has_begun: bool = False  # whether there was a batch
+    beats: int = 0  # how often it has noted progress: at each batch, measured part or translated image
     waiting: bool = False  # in a collective, for others
     lost: bool = False  # a collective has failed: another process is gone
     share: Share | None = None  # of the batch that is trained on; None outside a training step, and in one process
@@ -41,9 +41,12 @@ class Pulse:
     votes: dict[str, int] = field(default_factory=lambda: {"stop": 0, "save": 0})
     agreed: dict[str, int] = field(default_factory=dict)
 
+    has_begun = property(lambda self: self.beats > 0)  # whether there was a batch
+    has_done_a_step = property(lambda self: self.beats > 1)  # the first step also imports, compiles, measures
+
     def beat(self) -> None:
         """Note that the main thread makes progress."""
-        self.has_begun, self.last = True, time.monotonic()
+        self.beats, self.last = self.beats + 1, time.monotonic()
 
 
 pulse = Pulse()

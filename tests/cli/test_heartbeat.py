@@ -6,10 +6,12 @@ import platform
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from cli.heartbeat import Heartbeats
+from util import ranks
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +49,18 @@ def test_processes_that_wait_for_each_other_are_reported():
     text = json.dumps([1, True, 601.0, platform.node(), os.getpid()])
     beats.seen = {rank: (text, time.monotonic()) for rank in range(2)}
     assert "wait for each other" in beats._judge()[1]
+
+
+@pytest.mark.parametrize(("beats", "shown"), [(0, 10), (1, 10), (2, 60)])
+def test_the_first_step_may_take_six_times_as_long(monkeypatch, beats, shown):
+    """It imports and compiles; a process shows a sixth of the time that it has taken until its end."""
+    pulse = ranks.Pulse()
+    for _ in range(beats):
+        pulse.beat()
+    pulse.last -= 60
+    monkeypatch.setattr(ranks, "pulse", pulse)
+    written: list = []
+    store = SimpleNamespace(set=lambda key, text: written.append(json.loads(text)))
+    Heartbeats(store, 1, 2, print)._show(7)
+    (number, waits, idle, *_) = written[0]
+    assert (number, waits) == (7, False) and idle == pytest.approx(shown, abs=1)

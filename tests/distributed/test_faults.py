@@ -152,7 +152,7 @@ def test_torchrun_restarts_a_killed_run(torchrun, run_folder, tmp_path, pools):
     ("hang", ("rank '1': of 3 hangs", "--rank_timeout"), 5),
 ])  # fmt: skip
 def test_an_error_of_one_process_is_that_of_all(several, run_folder, fault, words, code):
-    """One of three raises, has a NaN or hangs: all end with the same code, and one line names the process."""
+    """One of three processes raises, has a NaN or hangs: all end with the same code, and one line names the process."""
     codes, err = ended(several(3, *(SOON if fault == "hang" else ()), FAULT=fault, FAULTY_RANK="1"))
     assert codes == [code] * 3, err
     assert_reported(run_folder, err, *words, code=code)

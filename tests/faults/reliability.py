@@ -26,7 +26,7 @@ disks, damage files. `make faults` runs all cases in their long form and writes 
 `make test-distributed` run a short form. GANvas promises:
 **saved work is never lost, a continued run ends like an uninterrupted one, no code in a data or weights file is run,
 and an error is one line** (`error: <thing> '<name>': <why>; <remedy>`). Exit codes: 0 done, 2 options, 3 data,
-4 weights, 5 machine, 6 diverged, 130 and 143 stopped, 1 a bug of ours.
+4 weights, 5 machine, 6 diverged, 129, 130 and 143 stopped by a signal, 1 a bug of ours.
 
 Not defended against: people who can already run programs as you, and plug-ins that you install or name.
 """

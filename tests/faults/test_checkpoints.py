@@ -157,7 +157,7 @@ def test_a_file_cut_anywhere_is_refused(legacy, tmp_path, full, record_property)
     for size in cuts:
         path.write_bytes(whole[:size])
         refusal(path)
-    record_property("cuts tried", len(cuts))
+    record_property("weights files cut short", len(cuts))
 
 
 @pytest.mark.fault(52)
@@ -198,7 +198,7 @@ def test_a_flipped_bit_is_refused_or_without_effect(tmp_path, full, record_prope
             assert list(found) == ["weight", "count"] and found["count"].item() == 3, bit
             assert found["weight"].tolist() == list(range(6)), bit
     record_property("bits flipped", len(bits))
-    record_property("of these refused", refused)
+    record_property("bits flipped: of these refused", refused)
     assert 0 < refused < len(bits)
 
 

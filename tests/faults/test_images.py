@@ -352,8 +352,8 @@ def test_the_longest_names_are_shortened_and_none_is_lost(tested, tmp_path):
 
 @pytest.mark.fault(46, 47)
 def test_names_that_some_disks_take_for_one_get_a_result_each(tested, tmp_path):
-    """Names differ only in capitals or in the encoding of an accent: each has its own result, with a name that differs
-    in more.
+    """Names differ only in capitals or in the encoding of an accent: each has its own result, with a name that
+    differs in more than these.
     """
     for i, (place, name) in enumerate((("a", "\u00e9"), ("b", "e\u0301"), ("a", "Straße"), ("b", "STRASSE"))):
         (tmp_path / "data" / place).mkdir(parents=True, exist_ok=True)
@@ -520,8 +520,8 @@ def test_a_million_files_take_little_memory(full, tmp_path, record_property):
         found[count] = json.loads(done.stdout.splitlines()[-1]) | {"whole": time.monotonic() - began}
     shutil.rmtree(tmp_path / str(number))
     more = {name: found[number][name] - found[10][name] for name in found[10]}
-    record_property(f"seconds until the first batch of {number} files", f"{found[number]['whole']:.0f}")
-    record_property(f"MB more than for ten files, of {number}", f"{more['peak']:.0f}")
+    record_property(f"{number:,} files: seconds until the first batch", f"{found[number]['whole']:.0f}")
+    record_property(f"{number:,} files: MB more than for ten files", f"{more['peak']:.0f}")
     assert more["peak"] < (200 if full else 20), "16 MB of it are threads' and allocators' own"
     assert more["worker"] < 2
 
@@ -548,7 +548,7 @@ def test_pictures_in_many_nested_folders_are_found(full, tmp_path):
 
 @pytest.mark.fault(33)
 def test_a_test_names_all_images_that_it_cannot_read(forty_pairs, command):
-    """A truncated image and a text that is named .png: test.py ends with both in one message, and names none of a
+    """A truncated image and a text that is named .png: test.py ends with both in one message, and no file of a
     folder that it does not read.
     """
     assert command("train", *FORTY, "--max_dataset_size", 2).code == 0

@@ -89,7 +89,7 @@ def test_a_kill_at_any_system_call_of_a_save_loses_no_state(
         assert whole(folder, truth) in (5, 6, 9)
         run_to_its_end(process, folder, straight)
     assert killed
-    record_property(f"kill -9 at every other system call {call} of a save", f"{killed} of {killed} states whole")
+    record_property(f"kill -9 at every other call of {call} in a save", f"{killed} of {killed} states whole")
 
 
 @pytest.mark.fault(1)
@@ -448,7 +448,7 @@ def test_a_step_out_of_memory_names_options_that_need_less(process, tmp_path):
 
 @pytest.mark.fault(10)
 def test_left_over_files_of_a_killed_save_are_removed_and_named(command, tmp_path):
-    """A killed save left a half-written file: the next start that has the run's lock names and removes it."""
+    """A killed save left a half-written file: the next start that holds the lock names it and removes it."""
     assert command("train", *FEW, "--name", "run").code == 0
     folder = tmp_path / "checkpoints" / "run"
     half = folder / "state_000000099.pt.tmp"

@@ -425,7 +425,7 @@ def test_any_value_from_a_config_file_has_its_type_or_is_refused(flag, value):
     ("--gpu_ids 0,1,3,", "torchrun --nproc_per_node=3 train.py"),
 ])  # fmt: skip
 def test_contradicting_options_are_refused(command, argv, words):
-    """Options contradict each other, or name several devices without torchrun: exit 2 names both."""
+    """Options contradict each other, or one process is given several devices: exit 2 names both."""
     line = refused(command, *argv.split())
     assert all(word in line for word in words.split()), line
 

@@ -199,7 +199,7 @@ def test_messages_that_wait_for_a_hanging_server_are_bounded(fake, tmp_path, ful
     sink.close()
     assert sink.sender.waiting.keys() <= {"1", "2", "3"} and len(sink.curves.x) <= MAX_POINTS
     assert most <= 3
-    record_property(f"pictures kept of {number:,} that a hanging visdom server was to show", most)
+    record_property(f"pictures held in memory, of {number:,} for a visdom server that hangs", most)
 
 
 INVALID = {
@@ -253,7 +253,7 @@ def test_redirections_are_not_followed(command, fake, status):
 
 @pytest.mark.fault(88)
 def test_the_run_only_ever_posts_windows(command, fake):
-    """A run opens no socket and requests nothing, so a server cannot send commands to it."""
+    """A run only posts windows and opens no WebSocket, so a server cannot send commands to it."""
     requests = []
 
     def noting(connection, fake):
