@@ -99,7 +99,6 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         table.all_others.append(others)
         split = row.get("split", "").lower()
         split = SPLIT_ALIASES.get(split, split)
-        table.splits |= {split} - {""}
         table.counts[split] += 1
         if split not in ("", phase):
             continue
@@ -115,6 +114,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         if not any(row.get(side) for side in sides.values()):
             table.problems.append((file, f"names no file in row {number}"))
         table.rows.append(Row(tuple(paths), row.get("label", ""), others))
+    table.splits = set(table.counts) - {""}
     # Check that the table has columns and rows to use.
     here, plain = ", ".join(sorted(columns)) or "no rows", table.inputs == ONE_INPUT
     missing = [name for name in table.inputs if name.lower() not in columns]
