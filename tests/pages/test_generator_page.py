@@ -165,6 +165,15 @@ def test_grey_is_that_of_pillow(shown, tmp_path):
         np.testing.assert_array_equal(pixels(page, ".stage > canvas"), 255 - np.stack([grey] * 3, 2))
 
 
+def test_a_page_is_ready_once_its_first_picture_is_shown(shown):
+    script = "document.addEventListener('translated', () => { window.readyBefore = document.body.dataset.ready; })"
+    with shown(IMAGES) as page:
+        page.add_init_script(f"window.readyBefore = 'nothing is shown'; {script}")
+        page.reload()
+        page.wait_for_selector("body[data-ready]")
+        assert page.evaluate("window.readyBefore") is None
+
+
 def test_the_edge_of_the_comparison_is_dragged(shown):
     with shown(IMAGES) as page:
         page.get_by_role("button", name="Compare").click()

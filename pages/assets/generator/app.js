@@ -1,4 +1,4 @@
-// Starts the page: loads the generator, then builds what fits it.
+// Starts the page: loads the generator, then builds what fits it. The body is marked ready once the first picture is shown.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", async () => {
@@ -27,8 +27,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   try {
     engine.device = (await engine.start(page.first())).value;
     ready = true;
-    document.body.dataset.ready = engine.device;
     await page.update();
+    document.body.dataset.ready = engine.device;
   } catch (problem) {
     const hint = location.protocol === "file:" ? "; a browser loads it from a web server alone: python -m http.server" : "";
     say(`The generator cannot be loaded: ${problem.message}${hint}`);
