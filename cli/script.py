@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -33,7 +34,8 @@ class Command(argparse.ArgumentParser):
     def __init__(self, script: str, doc: str | None):
         first, _, rest = (doc or "").partition("\n\n")
         more = {"description": first, "epilog": rest, "allow_abbrev": False, "exit_on_error": False}
-        super().__init__(prog=os.path.basename(script), **more)  # type: ignore[arg-type]
+        prog = sys.argv[0] if sys.argv[0].startswith("ganvas ") else os.path.basename(script)  # ganvas/__main__.py
+        super().__init__(prog=prog, **more)  # type: ignore[arg-type]
         self.add_argument("--debug", action="store_true", help="show tracebacks")
 
         self.argv: list[str] = []

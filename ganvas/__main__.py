@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ganvas import ROOMS
+from ganvas import ROOMS, __version__
 
 SCRIPTS = {  # command: its module
     "train": "train", "test": "test", "evaluate": "scripts.evaluate", "export": "scripts.export",
@@ -39,17 +39,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     from util.spelling import name_hint
 
     if command in ("-h", "--help"):
-        print_line(f"usage: ganvas {'|'.join(present)} [--help]", *(f"  {name:<12}{HELP[name]}" for name in present))
-        return 0
+        usage = f"usage: ganvas {'|'.join(present)} [--help], ganvas --version"
+        return run_command(_print, [usage, *(f"  {name:<12}{HELP[name]}" for name in present)])
+    if command == "--version":
+        return run_command(_print, [f"ganvas {__version__}"])
     if command not in present:
         remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"
         print_line(f"error: command '{command}': there is no such command; {remedy}", is_error=True)
         return 2
+    sys.argv[0] = f"ganvas {command}"
     if command in ("train", "test", *WORDS):
         name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)
         return run_script(name, words, answer_help, parse)
-    sys.argv[0] = command
     return run_command(importlib.import_module(ROOMS + SCRIPTS[command]).main, words)
+
+
+def _print(lines: list[str], _: object) -> int:
+    print("\n".join(lines))
+    return 0
 
 
 def is_present(command: str) -> bool:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from displays.loss_log import read_rows
 from ganvas.notebook import curves_html, pictures_html, table_html
+from ganvas.run_folder import existing_folder
 from options import store
 from pages.names import newest_images
-from util.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ganvas.trained_generator import TrainedGenerator
@@ -25,9 +25,11 @@ class Run:
     """A run in a folder. A notebook shows its curves and newest pictures."""
 
     def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise CheckpointError("run", self.folder, "there is no such folder", "give the folder of a run")
+        self.folder = existing_folder(folder)
+
+    def __fspath__(self) -> str:
+        """Return the folder: a Run stands for it wherever a path is taken."""
+        return str(self.folder)
 
     @property
     def name(self) -> str:

@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ganvas.run_folder import existing_folder
 from ganvas.trained_generator import TrainedGenerator, renamed_error
 from options import store
 from serialization.weight_names import SUFFIXES
@@ -31,12 +33,22 @@ def load(
     "cuda:1", "mps"; default: the best available. flags: those of test.py, such as plugin="mine.py" or netG="unet_256".
     Raises a UserError, with the text that the command prints.
     """
-    flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
-    given = Path(os.fspath(path)).expanduser()
-    if not given.exists() and not given.is_absolute() and Path("checkpoints", given).exists():
-        raise CheckpointError("run", given, "there is no such folder", f"did you mean {Path('checkpoints', given)}?")
+    given = Path(path).expanduser()
+    more = {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
+    try:
+        loaded = _load(given, flags | more)
+    except UserError as problem:
+        thing, name, why, *_ = problem.args
+        if device is None or name != "--gpu_ids":
+            raise
+        raise type(problem)(thing, "device", why, 'give "cpu", "cuda", "cuda:1" or "mps"') from problem.__cause__
+    loaded.reload = partial(load, os.path.abspath(given), **(flags | more))
+    return loaded
+
+
+def _load(given: Path, flags: dict[str, Any]) -> TrainedGenerator:
     if given.is_dir() or given.suffix not in SUFFIXES:
-        folder = Path(os.path.abspath(given))
+        folder = Path(os.path.abspath(existing_folder(given)))
         return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
     if not given.is_file():
         raise CheckpointError("file", given, "there is no such file", "give a run's folder or a file of weights")
@@ -44,7 +56,7 @@ def load(
     if part and (given.parent / store.OPTIONS_FILE).is_file():  # a run's own file
         folder, network = Path(os.path.abspath(given.parent)), part[2]
         flags["epoch"] = flags["epoch"] or part[1]
-        if network.endswith("_B") and direction is None:
+        if network.endswith("_B") and flags["direction"] is None:
             flags["direction"] = OTHER_DIRECTION[store.load(folder).get("direction", "AtoB")]
         return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
     holder = tempfile.TemporaryDirectory(prefix="ganvas_")

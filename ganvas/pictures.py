@@ -17,9 +17,11 @@ from data.listing.files import is_folder, open_binary
 from ganvas.notebook import pictures_html
 from util.errors import DataError
 from util.image_io import array_to_pil
+from util.spelling import path_hint
 
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # Pillow's modes that a PNG holds as they are
 TIFF_MODES = ("CMYK", "YCbCr", "LAB")
+BYTES = bytes | bytearray | memoryview
 MAX_CHANNELS_LAST = 4  # an array whose last axis is longer may have its channels first
 
 
@@ -71,6 +73,16 @@ def is_several(images: Any) -> bool:
     return isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 4
 
 
+def is_one(images: Any) -> bool:
+    """Whether something stands for one image, and not for several that are iterated."""
+    is_single = isinstance(images, str | os.PathLike | np.ndarray | torch.Tensor | Mapping | BYTES)
+    return is_single or _is_file(images) or not isinstance(images, Iterable)
+
+
+def _is_file(thing: Any) -> bool:
+    return callable(getattr(thing, "read", None))
+
+
 def read_source(image: Any, number: int = 0) -> Source:
     """Return one image as a Source; raise DataError if it cannot be read, TypeError for other objects."""
     if isinstance(image, str | os.PathLike):
@@ -80,6 +92,11 @@ def read_source(image: Any, number: int = 0) -> Source:
         parts = {key: read_source(value, number) for key, value in image.items()}
         files = {f"{key}/{file}": text for key, part in parts.items() for file, text in part.files.items()}
         return replace(next(iter(parts.values())), files=files, name=name)
+    if isinstance(image, BYTES) or _is_file(image):
+        content = bytes(image) if isinstance(image, BYTES) else image.read()
+        if isinstance(content, str):
+            raise TypeError("an image is read from a file that is opened in binary mode: open(path, 'rb')")
+        return Source({"0.png": content}, name, "path")  # its content says which format it has
     if isinstance(image, Image.Image):
         try:
             return Source(_encode_pillow(image), name, "pil")
@@ -89,6 +106,9 @@ def read_source(image: Any, number: int = 0) -> Source:
         tensor = image.detach().cpu()
         array = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
         _check_axes(name, array, "(C, H, W) or (H, W)")
+        if array.ndim == 3 and array.shape[0] > MAX_CHANNELS_LAST >= array.shape[2]:
+            why = f"is a tensor {array.shape}, whose channels seem to come last"
+            raise DataError("image", name, why, "give (C, H, W): tensor.permute(2, 0, 1), or an array (H, W, C)")
         moved = np.moveaxis(array, 0, 2) if array.ndim == 3 else array
         return Source(_encode_array(moved), name, "tensor", array.ndim == 3, image.device)
     if isinstance(image, np.ndarray):
@@ -98,8 +118,8 @@ def read_source(image: Any, number: int = 0) -> Source:
             raise DataError("image", name, why, "give (H, W, C): array.transpose(1, 2, 0), or a tensor (C, H, W)")
         return Source(_encode_array(image), name, "array", image.ndim == 3)
     raise TypeError(
-        f"an image is a path, a Pillow image, a NumPy array or a torch tensor, not {type(image).__name__}: "
-        "several are given as a list or an iterator"
+        f"an image is a path, a Pillow image, a NumPy array, a torch tensor or a file's bytes, not "
+        f"{type(image).__name__}: several are given as a list or an iterator"
     )
 
 
@@ -110,7 +130,8 @@ def _read_path(path: str) -> Source:
         with open_binary(path) as file:
             return Source({"0" + (PurePath(path).suffix or ".png"): file.read()}, path, "path")
     except OSError as problem:
-        raise DataError("image", path, problem.strerror or str(problem), "give the path of an image") from problem
+        remedy = path_hint(path) or "give the path of an image"
+        raise DataError("image", path, problem.strerror or str(problem), remedy) from problem
 
 
 def _check_axes(name: str, array: np.ndarray, wanted: str) -> None:

@@ -1,9 +1,9 @@
 """Apply a trained run from Python: translate images, generate images from noise, and return the network."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from data.names.side_names import generated_label, own_names
 from ganvas.flag_words import command_line
 from ganvas.label_maps import in_folders, is_of_label_maps
 from ganvas.notebook import table_html
-from ganvas.pictures import Pictures, Source, is_several, read_source, to_pillow
+from ganvas.pictures import Pictures, Source, is_one, is_several, read_source, to_pillow
 from ganvas.session import Session, log
 from inference.batch_translator import Translator
 from inference.found_images import FoundImages, find_images, needs_exchange
@@ -44,6 +44,12 @@ from util.errors import DataError, OptionError, UserError
 from util.seeding import seed_everything
 
 SIZES: dict[str, dict[str, Any]] = {"run": {}, "native": {"native": True}}  # values of `size`: flags of test.py
+
+
+STRETCHED = (
+    "note: the run knows no range for these values, so each image is stretched: its least value becomes black, its "
+    "greatest white; value_range=(0, 1), or (-1, 1), says which values are black and white"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class TrainedGenerator:
         self._network: nn.Module | None = None
         self._said: set[str] = set()
         self._session = Session()
+        self.reload = partial(TrainedGenerator, flags)  # loads it again, for another process
         with self._session.active():
             o = self._parse()
             self.device = select_device(o.gpu_ids)
@@ -87,10 +94,10 @@ class TrainedGenerator:
     ) -> Any:
         """Return images translated: one as one, a list as a list, an iterator as an iterator that translates lazily.
 
-        images: paths, Pillow images, arrays (H, W) or (H, W, C), tensors (C, H, W) or (H, W); also arrays (N, H, W, C)
-        and tensors (N, C, H, W); of a run with several inputs dictionaries such as {"A1": ..., "A2": ...}, of one with
-        instance maps {"labels": ..., "instances": ...}, and "photograph" if one is encoded. The result is of the same
-        kind, for a path a Pillow image, in the run's range of values.
+        images: paths, bytes or open files of image files, Pillow images, arrays (H, W) or (H, W, C), tensors (C, H, W)
+        or (H, W); also arrays (N, H, W, C) and tensors (N, C, H, W); of a run with several inputs dictionaries such as
+        {"A1": ..., "A2": ...}, of one with instance maps {"labels": ..., "instances": ...}, and "photograph" if one is
+        encoded. The result is of the same kind, for a file a Pillow image, in the run's range of values.
         size: "run" as test.py without flags, "native" keeps each image's own. tile: the side of tiles in pixels, for
         huge images. value_range: the values that mean black and white where floats differ from the run's, such as
         (0, 1); results are then in it too. label: the output to return, default the first generated one.
@@ -101,9 +108,9 @@ class TrainedGenerator:
             return (torch if isinstance(images, Tensor) else np).stack(results)  # type: ignore[attr-defined]
         if isinstance(images, list | tuple):
             return Pictures(self._translate([read_source(image, n) for n, image in enumerate(images)], o, label))
-        single = str | os.PathLike | np.ndarray | Tensor | Mapping
-        is_one = isinstance(images, single) or not isinstance(images, Iterable)
-        return self._translate([read_source(images)], o, label)[0] if is_one else self._stream(images, o, label)
+        if is_one(images):
+            return self._translate([read_source(images)], o, label)[0]
+        return self._stream(images, o, label)
 
     def sample(self, n: int = 16, classes: str | Sequence[str] | None = None, seed: int | None = None) -> Pictures:
         """Return n Pillow images generated from noise, of a model with classes n of each, in order; see `labels`.
@@ -141,6 +148,9 @@ class TrainedGenerator:
                 name = next((name for name in networks if name.endswith("_A")), next(iter(networks)))
                 self._network = networks[name].to(self.device).eval()
         return self._network
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.reload, ()
 
     def __repr__(self) -> str:
         return f"<TrainedGenerator {self._file}: {self._base.model} on {self.device}>"
@@ -265,11 +275,13 @@ class TrainedGenerator:
             try:
                 images = find_images(own, self.folder, find("model", own.model))
                 images.spec()
+                is_measured = "range" not in own.given and "," in images.given_options.range_A != o.range_A
                 batch = SeededDataset(images.dataset, own.seed).batch((0, number))
                 frames = count_unused_frames(batch["path_A"][0], images.dataset.channels)
             except UserError as problem:
                 raise renamed_error(problem, path, source.name) from problem.__cause__
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
+        more += [STRETCHED] * is_measured
         for note in [*images.dataset.notes, *more]:
             text = note.replace(path, source.name)
             if text not in self._said and not note.startswith("images: "):

@@ -1,5 +1,6 @@
 """Print --help and --list, and say which flags do not fit a run's weights."""
 
+import sys
 import textwrap
 
 from options.fields import Flag, Options
@@ -16,13 +17,19 @@ A flag without a value is a switch: off, unless [on] is its default."""
 
 def print_usage() -> int:
     """Print how train.py is called, with three examples; return exit code 2."""
-    print("""\
-usage: python train.py --model NAME --dataroot FOLDER --name RUN [--flag value ...]
-  python train.py --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB
-  python train.py --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file
-  python train.py --model cgan --dataroot ./hands --name hands            classes of images, one folder each
+    train = _called("train")
+    print(f"""\
+usage: {train} --model NAME --dataroot FOLDER --name RUN [--flag value ...]
+  {train} --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB
+  {train} --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file
+  {train} --model cgan --dataroot ./hands --name hands            classes of images, one folder each
 --dataroot demo trains on generated images. --help lists every flag, --list every model.""")
     return 2
+
+
+def _called(phase: str) -> str:
+    """Return how the user called the command; sys.argv[0] is of ganvas/__main__.py, or a file."""
+    return sys.argv[0] if sys.argv[0].startswith("ganvas ") else f"python {phase}.py"
 
 
 def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
@@ -31,7 +38,7 @@ def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
     model: whose defaults they are; "" for those that a model may change.
     """
     position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
-    print(f"usage: python {phase}.py {position}[--flag value ...]")
+    print(f"usage: {_called(phase)} {position}[--flag value ...]")
     others = "A model may have other defaults: --model NAME --help."
     whose = f"Defaults are those of {printable(model)}." if model else others
     print(f"{_LEGEND} {whose}\n")

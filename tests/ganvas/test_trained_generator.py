@@ -1,6 +1,9 @@
 """ganvas.load: the results equal the files that test.py writes, for every model, kind of image, size and thread."""
 
+import pickle
+import shutil
 import threading
+from io import BytesIO
 
 import imagecodecs
 import numpy as np
@@ -179,6 +182,38 @@ def test_the_result_is_of_the_kind_that_is_given(trained):
         next(lazy)
 
 
+def test_bytes_and_open_files_hold_an_image_file(trained):
+    g, file = load(trained, "pix2pix"), BytesIO()
+    picture(1, 64, 64).save(file, "PNG")
+    expected = np.asarray(g(Image.open(file)))
+    file.seek(0)
+    for given in (file.getvalue(), bytearray(file.getvalue()), memoryview(file.getvalue()), file):
+        result = g(given)
+        assert isinstance(result, Image.Image) and np.array_equal(np.asarray(result), expected)
+    with open(trained / "memory.py", encoding="utf-8") as text, pytest.raises(TypeError, match="binary mode"):
+        g(text)
+
+
+def test_a_pickled_generator_is_the_same(trained):
+    image = picture(1, 64, 64)
+    (file,) = (trained / "checkpoints" / "pix2pix").glob("latest_net_G.pth")
+    shutil.copy(file, trained / "bare_net.pth")
+    for g in (load(trained, "pix2pix"), ganvas.load(trained / "bare_net.pth", device="cpu", netG="unet_32", ngf=4)):
+        again = pickle.loads(pickle.dumps(g))  # noqa: S301
+        assert (repr(again), again.device) == (repr(g), g.device)
+        assert np.array_equal(np.asarray(again(image)), np.asarray(g(image)))
+
+
+def test_stretched_floats_are_noted_once(trained, caplog):
+    g, array = load(trained, "pix2pix"), np.array(picture(1, 64, 64))
+    g(array)
+    g((array / 255).astype(np.float32), value_range=(0, 1))
+    assert "stretched" not in caplog.text
+    for _ in range(2):
+        g((array / 500).astype(np.float32))
+    assert caplog.text.count("each image is stretched") == 1 and "value_range=(0, 1)" in caplog.text
+
+
 def test_floats_are_read_as_value_range_says(trained):
     g, array = load(trained, "pix2pix"), np.array(picture(1, 64, 64))
     unit = g((array / 255).astype(np.float32), value_range=(0, 1))
@@ -338,10 +373,17 @@ def test_a_name_is_answered_with_the_runs_folder(trained, monkeypatch):
     monkeypatch.chdir(trained)
     with pytest.raises(ganvas.CheckpointError, match=r"did you mean checkpoints.pix2pix\?"):
         ganvas.load("pix2pix")
+    with pytest.raises(ganvas.CheckpointError, match=r"did you mean checkpoints.pix2pix\?"):
+        ganvas.Run("pix2pi")
+
+
+def test_a_run_is_taken_for_its_folder(trained):
+    run = ganvas.Run(trained / "checkpoints" / "pix2pix")
+    assert repr(ganvas.load(run, device="cpu")) == repr(load(trained, "pix2pix"))
 
 
 ERRORS = [
-    (lambda t: ganvas.load(t / "checkpoints" / "pix2pic"), "did you mean pix2pix"),
+    (lambda t: ganvas.load(t / "checkpoints" / "pix2pic"), r"did you mean .*pix2pix\?"),
     (lambda t: load(t, "pix2pix", epoch=9), "there is no such file"),
     (lambda t: load(t, "pix2pix", direction="BtoA"), "omit --direction"),
     (lambda t: load(t, "pix2pix", natve=True), "did you mean"),
@@ -349,6 +391,12 @@ ERRORS = [
     (lambda t: load(t, "pix2pix")(t / "memory.py"), "memory.py"),
     (lambda t: load(t, "pix2pix")(t), "is a folder"),
     (lambda t: load(t, "pix2pix")(np.zeros((3, 32, 32))), "tensor"),
+    (lambda t: load(t, "pix2pix")(torch.zeros(32, 32, 3)), r"permute\(2, 0, 1\)"),
+    (lambda t: ganvas.load(t / "memory.py"), "memory.py': is a file; give the folder of a run"),
+    (
+        lambda t: ganvas.load(t / "checkpoints" / "pix2pix", device="gpu"),
+        'option \'device\': .gpu. is not a device; give "cpu", "cuda"',
+    ),
     (lambda t: load(t, "pix2pix")(np.zeros(3)), "has the shape"),
     (lambda t: load(t, "pix2pix")(np.full((32, 32), np.nan)), "number 1.*not finite"),
     (lambda t: load(t, "pix2pix")(np.zeros((32, 32, 3), np.uint8), size="large"), "choose one of run, native"),
