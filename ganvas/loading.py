@@ -34,15 +34,15 @@ def load(
     Raises a UserError, with the text that the command prints.
     """
     given = Path(path).expanduser()
-    more = {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
+    flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
     try:
-        loaded = _load(given, flags | more)
+        loaded = _load(given, dict(flags))
     except UserError as problem:
         thing, name, why, *_ = problem.args
         if device is None or name != "--gpu_ids":
             raise
         raise type(problem)(thing, "device", why, 'give "cpu", "cuda", "cuda:1" or "mps"') from problem.__cause__
-    loaded.reload = partial(load, os.path.abspath(given), **(flags | more))
+    loaded.reload = partial(load, os.path.abspath(given), **flags)
     return loaded
 
 
