@@ -143,7 +143,7 @@ class Labeled(BaseDataset):
                 rows_by_label[label] = [rows_by_label[label][index] for index in chosen]
         count = sum(map(len, paths_by_label.values()))
         self.notes.append(f"labeled: {file}, {count_text(count, 'image')}{manifest_scope(table, self.o)}")
-        self.notes += manifest_notes(table, self.o)
+        self.notes += [*manifest_notes(table, self.o), *table.label_notes]
         self.class_columns = {
             label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
         }

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product, starmap
 from typing import Any, NamedTuple
@@ -43,6 +43,19 @@ class Manifest:
     splits: set[str] = field(default_factory=set)  # the phases in the column split
     counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
+
+    @property
+    def label_notes(self) -> list[str]:
+        """Return a note about images that have several labels."""
+        labels: dict[str, set[str]] = {}
+        for row in self.rows:
+            labels.setdefault(row.files[0], set()).add(row.label)
+        several = [(path, sorted(found)) for path, found in labels.items() if len(found) > 1]
+        if not several:
+            return []
+        path, found = several[0]
+        said = f"{count_text(len(several), 'image')} of {self.file} in several classes, such as '{path}'"
+        return [f"note: {said} ({', '.join(found)}): used once in each"]
 
     @property
     def split_notes(self) -> list[str]:
@@ -136,6 +149,14 @@ def paths_with_sizes(files: list[str]) -> Paths:
     return Paths.from_names(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
 
 
+def _check_columns(file: str, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name, of which only the last would be read."""
+    counts = Counter(str(name).strip().lower() for name in names)
+    for name, count in counts.items():
+        if name and count > 1:
+            raise DataError("file", file, f"has {count} columns {name}", "rename or remove all but one of them")
+
+
 def _read_rows(file: str) -> Iterator[RawRow]:
     """Yield the rows of a file, without spaces around names and texts."""
     try:
@@ -145,6 +166,7 @@ def _read_rows(file: str) -> Iterator[RawRow]:
                 head = text.readline()
                 text.seek(0)
                 rows = csv.DictReader(text, delimiter=max(",;\t", key=head.count), restkey="")
+                _check_columns(file, rows.fieldnames or ())
             elif (content := text.read()).lstrip().startswith("["):
                 rows = json.loads(content)
             else:

@@ -1,11 +1,13 @@
-"""Describe the files that a listing left out: they have no extension of an image, or are links to nothing."""
+"""Describe files that a listing left out, such as links to nothing, and those that it may not be meant to hold."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable
 
-from data.listing.paths import has_image_extension
-from util.errors import are_text
+import numpy as np
+
+from data.listing.paths import Paths, has_image_extension
+from util.errors import are_text, count_text
 
 MAX_KINDS_SHOWN = 3  # extensions that a note counts
 
@@ -33,6 +35,23 @@ def unused_notes(left_out: Iterable[tuple[str, bytes]]) -> list[str]:
         notes.append(
             f"note: {are_text(len(dangling), 'file')} not used, {_example(dangling)}: {why}; restore these files"
         )
+    return notes
+
+
+def nested_notes(lists: Iterable[Paths]) -> list[str]:
+    """Return a note for each list with images directly in its folder and others in folders inside, such as thumbnails.
+
+    lists: of folders or zip files; all their images are used.
+    """
+    notes = []
+    for paths in lists:
+        slashes = np.frombuffer(paths.names, dtype=np.uint8) == ord("/")
+        before = np.concatenate([[0], np.cumsum(slashes)])[paths.offsets]  # slashes before each name's start
+        nested = np.flatnonzero(np.diff(before))
+        if paths.root and paths.marks is None and 0 < len(nested) < len(paths):
+            some = f"{len(nested)} of the {count_text(len(paths), 'image')} in '{paths.root}' are in folders inside"
+            example = f"such as '{paths[int(nested[0])]}'"
+            notes.append(f"note: {some}, {example}: they are used too; move out of it what is not meant")
     return notes
 
 

@@ -50,6 +50,24 @@ def test_every_kind_of_unused_file_is_counted_with_an_example(name, tmp_path):
         ]
 
 
+@pytest.mark.parametrize(("mode", "phase"), [("unaligned", "trainA"), ("aligned", "train"), ("labeled", "train/cat")])
+def test_images_inside_a_folder_of_images_are_noted(mode, phase, tmp_path):
+    """Thumbnails, for one. Folders without images beside them are a way of sorting, and get no note."""
+    sorted_class = ("train/dog/1", "train/dog/2") if mode == "labeled" else ()
+    for place in (phase, "trainB", *sorted_class):
+        for n in range(3):
+            save(picture(n, 64, 32), tmp_path / "d" / place / f"{n}.png")
+    for n in range(2):
+        save(picture(n, 16, 8), tmp_path / "d" / phase / "thumbs" / f"{n}.png")
+    for root in storages(tmp_path / "d"):
+        said = [note for note in make(mode, root).file_notes() if "folders inside" in note]
+        where = f"{root}/{phase}"
+        assert said == [
+            f"note: 2 of the 5 images in '{where}' are in folders inside, such as '{where}/thumbs/0.png': they are "
+            "used too; move out of it what is not meant"
+        ]
+
+
 @pytest.mark.parametrize("name", COMPANIONS)
 def test_what_lies_beside_images_everywhere_gets_no_note(name, tmp_path):
     save(picture(1), tmp_path / "d" / "train" / "1.png")
