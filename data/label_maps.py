@@ -15,6 +15,7 @@ from util.errors import DataError
 
 SAMPLE_FILES = 16  # of each side, evenly spread
 MAX_LABELS = 64  # values of a label map at most
+MIN_COLOURS = 3  # of a label map; a drawing of lines has two
 MAX_SAMPLED_PIXELS = 1 << 24  # larger files are not read for notes
 BYTES_PER_PIXEL = 4  # assumed for files that do not state their size
 COARSE_VALUES = 4096  # values that are compared first, because most images have too many
@@ -37,6 +38,7 @@ class StoredValues(NamedTuple):
     is_label_map: bool = False
     labels: int = 0  # number of values
     is_small: bool = True  # whether it takes little time to read
+    has_colours: bool = False  # whether the labels are colours
     loses_indices: bool = False  # whether the luminance of its colours differs from its palette indices
 
 
@@ -94,16 +96,22 @@ def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: b
         one_channel = image is None or image.mode in ONE_CHANNEL_MODES or image.mode.startswith("I;16")
         pixels = size[0] * size[1] if image is not None else size_and_mtime(path)[0] // BYTES_PER_PIXEL
         is_small = pixels <= MAX_SAMPLED_PIXELS
-        if not one_channel or not is_small or not (may_be_labels or has_palette):
+        is_colour = image is not None and image.mode == "RGB"
+        if not (one_channel or is_colour) or not is_small or not (may_be_labels or has_palette):
             return StoredValues(size, has_palette, is_small=is_small)
-        picture, _ = DECODERS[source.kind](source, 1)
+        picture, _ = DECODERS[source.kind](source, 3 if is_colour else 1)
         array = to_array(picture)
     array = _half(array, half)
+    if is_colour and array.dtype == np.uint8:
+        count = _count_labels(array.astype(np.int32) @ np.array([[65536], [256], [1]], dtype=np.int32))
+        is_map = count >= MIN_COLOURS
+        return StoredValues((array.shape[1], array.shape[0]), False, is_map, count if is_map else 0, has_colours=is_map)
     count = _count_labels(array) if array.shape[2] == 1 else 0
     # an animation or a photograph may be a GIF, whose palette says nothing
     is_label_map = bool(count) or (has_palette and image.format != "GIF")
     loses_indices = has_palette and bool((np.asarray(image.convert("RGB").convert("L")) != np.asarray(image)).any())
-    return StoredValues((array.shape[1], array.shape[0]), has_palette, is_label_map, count, True, loses_indices)
+    size = array.shape[1], array.shape[0]
+    return StoredValues(size, has_palette, is_label_map, count, loses_indices=loses_indices)
 
 
 def _count_labels(array: np.ndarray) -> int:
@@ -138,7 +146,12 @@ def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
     if not all(look.is_label_map for look in looks.values()):
         return []
     most = max(look.labels for look in looks.values())
-    kind = "a palette" if any(look.has_palette for look in looks.values()) else f"one channel, {most} values at most"
+    kind = (
+        f"{most} colours at most"
+        if any(look.has_colours for look in looks.values())
+        else f"one channel, {most} values at most"
+    )
+    kind = "a palette" if any(look.has_palette for look in looks.values()) else kind
     what = f"note: the images of {side} look like label maps ({kind}), and scaling mixes neighbouring values"
     return [f"{what}; --{flag} nearest keeps them"]
 
@@ -162,7 +175,9 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
         if array.dtype != np.uint8 or hi - lo >= limit:
             return []
     if hi <= lo:
-        return []
+        what = f"hint: the images of {side} have one value everywhere, {lo} ({len(looks)} were read)"
+        may_be_clear = dataset.read_options.background == (lo, lo, lo)
+        return [what + "; --background none shows the colours of transparent images" * may_be_clear]
     what = f"hint: the images of {side} hold only {lo} to {hi} ({len(looks)} were read) of the range 0 to 255"
     return [
         f"{what}; {'' if o.isTrain else 'if the run was trained on all of it, '}--range_{side[0]} auto uses all of it"
