@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,6 +164,10 @@ class Domains(Labeled):
         if o.isTrain and not o.attr_path and count < 2:
             why = f"holds one domain, {shorten(self.classes)}, and there must be two to translate between"
             remedy = "put the images of each domain into a folder, train/DOMAIN, or give a list with --attr_path"
+            for depth in ("", "*/", "*/*/"):  # CelebA's list lies beside the folder of its images
+                if found := sorted(Path(self.root).glob(f"{depth}list_attr*.txt")):
+                    remedy = f"for the attributes in a list add --attr_path {shlex.quote(str(found[0]))}"
+                    break
             raise DataError("folder", self.root, why, remedy)
         parts = [name for name in self.classes if re.match(rf"({'|'.join(PHASES)})_", name)]
         if o.isTrain and not o.attr_path and parts:
