@@ -109,7 +109,7 @@ class Aligned(BaseDataset):
                 why = f"halves of {half} do not have the proportions of the trained pairs, {limits}"
             which = count_text(single.count(True), "single image")
             which = f"{single.count(True)} of {len(single)} files are single images" if pairs else which
-            said = f"images: {self.found.places[0]}, {which}, not A|B: translated whole, no figures ({why})"
+            said = f"images: {self.found.places[0]}, {which}, not A|B: translated whole, no metrics ({why})"
             self.notes.append(said)
 
     def _size_of_pixels(self, path: str) -> Size:

@@ -56,7 +56,7 @@ class Colorization(BaseDataset):
                 "folder", files.root, f"holds grey images ({which}), without a colour to learn", GREY_REMEDY
             )
         self.paired = False
-        return files, [*notes, f"note: the images are grey ({which}): there is no colour to compare with, no figures"]
+        return files, [*notes, f"note: the images are grey ({which}): there is no colour to compare with, no metrics"]
 
     def _is_grey(self, path: str) -> bool:
         try:
