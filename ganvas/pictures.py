@@ -93,10 +93,11 @@ def read_source(image: Any, number: int = 0) -> Source:
         files = {f"{key}/{file}": text for key, part in parts.items() for file, text in part.files.items()}
         return replace(next(iter(parts.values())), files=files, name=name)
     if isinstance(image, BYTES) or _is_file(image):
-        content = bytes(image) if isinstance(image, BYTES) else image.read()
-        if isinstance(content, str):
-            raise TypeError("an image is read from a file that is opened in binary mode: open(path, 'rb')")
-        return Source({"0.png": content}, name, "path")  # its content says which format it has
+        content = image if isinstance(image, BYTES) else image.read()
+        if not isinstance(content, BYTES):
+            why = f"{type(image).__name__}.read() gives no bytes but {type(content).__name__}"
+            raise TypeError(f"{why}: open files in binary mode, open(path, 'rb'), or give the bytes")
+        return Source({"0.png": bytes(content)}, name, "path")  # its content says which format it has
     if isinstance(image, Image.Image):
         try:
             return Source(_encode_pillow(image), name, "pil")

@@ -281,13 +281,12 @@ class TrainedGenerator:
             try:
                 images = find_images(own, self.folder, find("model", own.model))
                 images.spec()
-                is_measured = "range" not in own.given and "," in images.given_options.range_A != o.range_A
                 batch = SeededDataset(images.dataset, own.seed).batch((0, number))
                 frames = count_unused_frames(batch["path_A"][0], images.dataset.channels)
             except UserError as problem:
                 raise renamed_error(problem, path, source.name) from problem.__cause__
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
-        more += [STRETCHED] * is_measured
+        more += [STRETCHED] * _is_stretched(o, images)
         for note in [*images.dataset.notes, *more]:
             text = note.replace(path, source.name)
             if text not in self._said and not note.startswith("images: "):
@@ -317,6 +316,13 @@ class TrainedGenerator:
                     images.setdefault(name, []).extend(map(to_pillow, arrays))
         labels = [name if name in spec.classes else "" for name, group in images.items() for _ in group]
         return Pictures([image for group in images.values() for image in group], labels)
+
+
+def _is_stretched(o: Options, images: FoundImages) -> bool:
+    """Whether the values of the input were measured, because neither the run nor the caller says what they mean."""
+    flag = "range_B" if images.exchanged else "range_A"
+    was_told = "," in vars(o)[flag] or {"range", flag} & o.given
+    return not was_told and "," in vars(images.given_options)[flag]
 
 
 def _check_inputs(source: Source, wanted: Sequence[str]) -> None:

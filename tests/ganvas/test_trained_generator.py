@@ -4,6 +4,7 @@ import pickle
 import shutil
 import threading
 from io import BytesIO
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -192,6 +193,8 @@ def test_bytes_and_open_files_hold_an_image_file(trained):
         assert isinstance(result, Image.Image) and np.array_equal(np.asarray(result), expected)
     with open(trained / "memory.py", encoding="utf-8") as text, pytest.raises(TypeError, match="binary mode"):
         g(text)
+    with pytest.raises(TypeError, match=r"SimpleNamespace.read\(\) gives no bytes but tuple"):
+        g(SimpleNamespace(read=lambda: (True, expected)))  # as of a camera
 
 
 def test_a_pickled_generator_is_the_same(trained):
@@ -212,6 +215,12 @@ def test_stretched_floats_are_noted_once(trained, caplog):
     for _ in range(2):
         g((array / 500).astype(np.float32))
     assert caplog.text.count("each image is stretched") == 1 and "value_range=(0, 1)" in caplog.text
+    caplog.clear()
+    for flags in ({"range": "0,1"}, {"range_A": "0,1"}, {"range_A": "auto"}):
+        load(trained, "pix2pix", **flags)((array / 500).astype(np.float32))
+    assert "stretched" not in caplog.text
+    load(trained, "cycle_gan", direction="BtoA")((array / 500).astype(np.float32))
+    assert caplog.text.count("each image is stretched") == 1
 
 
 def test_floats_are_read_as_value_range_says(trained):
