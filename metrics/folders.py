@@ -88,7 +88,8 @@ def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) ->
 
 def _check_one_test(folder: str, parts: Sequence[tuple[str, ...]]) -> None:
     """Raise DataError if a folder holds the results of several tests; parts: of each image's path below the folder."""
-    tests = sorted({"/".join(each[: each.index("images")]) for each in parts if "images" in each[:-1]})
+    found = {"/".join(each[: each.index("images")]) for each in parts if "images" in each[:-1]}
+    tests = sorted(name for name in found if Path(folder, name, "metrics.json").is_file())
     if len(tests) > 1:
         why = (
             f"holds {len(tests)} tests: {', '.join(tests[:MAX_TESTS_SHOWN])}{', ...' * (len(tests) > MAX_TESTS_SHOWN)}"
@@ -136,7 +137,7 @@ def add_classes(real: Images, fake: Images, stems: Mapping[str, str] | None = No
 def class_notes(real: Images, fake: Images) -> list[str]:
     """Return a note if the generated images seem to be of one class, and the real ones are of several."""
     classes, name = {PurePath(each).parts[0] for each in real.files if "/" in each}, Path(fake.folder).name
-    if real.labels or name not in classes or len(classes) == 1:
+    if real.labels or name not in classes - {"images"} or len(classes) == 1:
         return []
     return [f"{name} is a class of {real.folder}, whose images all count; {Path(real.folder, name)} holds its own"]
 

@@ -27,8 +27,8 @@ from cli.main import run_command
 from cli.script import Command, positive
 from data.prepare import lossless
 from data.prepare.batch import Task, run_tasks
-from data.prepare.pairs import FORMATS, check_folders_apart, list_images, print_unused_frames
-from util.errors import EnvironmentFault, OptionError, count_text, print_line
+from data.prepare.pairs import FORMATS, check_folders_apart, list_images, read_headers
+from util.errors import EnvironmentFault, OptionError, are_text, print_line
 
 
 def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
@@ -85,17 +85,16 @@ def main(argv, report):
         raise EnvironmentFault("package", "scikit-image", "is not installed in this Python", "run make extras")
     check_folders_apart(o, "input", "output")
     o.format = FORMATS[o.format]
-    paths = list_images(o.input)
-    print_unused_frames(Path(o.input, path) for path in paths)
+    headers, skipped = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
     tasks, empty = [], list[Path]()
-    for path in paths:
-        target = Path(o.output, path).with_suffix(lossless.SUFFIXES[o.format])
-        tasks.append(Task(target, Path(o.input, path), partial(write_pair, Path(o.input, path), o=o, empty=empty)))
-    run_tasks(tasks, o, Path(o.output))
+    for source in headers:
+        target = Path(o.output, source.relative_to(o.input)).with_suffix(lossless.SUFFIXES[o.format])
+        tasks.append(Task(target, source, partial(write_pair, source, o=o, empty=empty)))
+    run_tasks(tasks, o, Path(o.output), skipped)
     if empty:
-        said = f"{count_text(len(empty), 'drawing')} without a line, such as that of '{min(empty)}'"
-        why = f"no slope reaches --high {o.high:g}; scale dark images, of 12 bits or 0-1 masks, to all their bits"
-        print_line(f"note: {said}: {why}")
+        said = f"{are_text(len(empty), 'drawing')} without a line, such as that of '{min(empty)}'"
+        why = "no edge is as steep as --high and as long as --min_length"
+        print_line(f"note: {said}: {why}; images of 12 bits and masks of 0 and 1 are almost black: brighten them first")
 
 
 if __name__ == "__main__":

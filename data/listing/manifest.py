@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,19 +44,6 @@ class Manifest:
     splits: set[str] = field(default_factory=set)  # the phases in the column split
     counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
-
-    @property
-    def label_notes(self) -> list[str]:
-        """Return a note about images that have several labels."""
-        labels: dict[str, set[str]] = {}
-        for row in self.rows:
-            labels.setdefault(row.files[0], set()).add(row.label)
-        several = [(path, sorted(found)) for path, found in labels.items() if len(found) > 1]
-        if not several:
-            return []
-        path, found = several[0]
-        said = f"{count_text(len(several), 'image')} of {self.file} in several classes, such as '{path}'"
-        return [f"note: {said} ({', '.join(found)}): used once in each"]
 
     @property
     def split_notes(self) -> list[str]:
@@ -150,11 +138,12 @@ def paths_with_sizes(files: list[str]) -> Paths:
 
 
 def _check_columns(file: str, names: Sequence[str]) -> None:
-    """Raise DataError if two columns have one name, of which only the last would be read."""
+    """Raise DataError if two columns of a table have one name, of which only the last would be read."""
     counts = Counter(str(name).strip().lower() for name in names)
-    for name, count in counts.items():
-        if name and count > 1:
-            raise DataError("file", file, f"has {count} columns {name}", "rename or remove all but one of them")
+    doubled = [name for name, count in counts.items() if name and count > 1]
+    if doubled and any(re.fullmatch(r"a\d*|b", name) for name in counts):  # else the first row holds no names
+        why = f"has {counts[doubled[0]]} columns called {doubled[0]}"
+        raise DataError("file", file, why, "rename or remove all but one of them")
 
 
 def _read_rows(file: str) -> Iterator[RawRow]:
@@ -175,6 +164,8 @@ def _read_rows(file: str) -> Iterator[RawRow]:
                 if not isinstance(row, dict):
                     raise ValueError(f"{str(row)[:40]!r} is not a row of named columns")
                 yield {str(k).strip(): v.strip() if isinstance(v, str) else v for k, v in row.items()}
+    except DataError:
+        raise
     except (OSError, ValueError, csv.Error, RecursionError) as problem:
         why = f"cannot be read as a table ({problem})"
         raise DataError("file", file, why, "give CSV, a JSON list of objects, or one JSON object per line") from problem

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from data.listing.paths import Paths, has_image_extension
-from util.errors import are_text, count_text
+from util.errors import are_text
 
 MAX_KINDS_SHOWN = 3  # extensions that a note counts
 
@@ -39,20 +39,28 @@ def unused_notes(left_out: Iterable[tuple[str, bytes]]) -> list[str]:
 
 
 def nested_notes(lists: Iterable[Paths]) -> list[str]:
-    """Return a note for each list with images directly in its folder and others in folders inside, such as thumbnails.
+    """Return a note if there are images directly in a folder and others in folders inside, such as thumbnails.
 
     lists: of folders or zip files; all their images are used.
     """
-    notes = []
+    found, total, few = [], 0, ""
     for paths in lists:
-        slashes = np.frombuffer(paths.names, dtype=np.uint8) == ord("/")
-        before = np.concatenate([[0], np.cumsum(slashes)])[paths.offsets]  # slashes before each name's start
-        nested = np.flatnonzero(np.diff(before))
-        if paths.root and paths.marks is None and 0 < len(nested) < len(paths):
-            some = f"{len(nested)} of the {count_text(len(paths), 'image')} in '{paths.root}' are in folders inside"
-            example = f"such as '{paths[int(nested[0])]}'"
-            notes.append(f"note: {some}, {example}: they are used too; move out of it what is not meant")
-    return notes
+        if paths.marks is not None or not paths.root:  # of shards or a manifest
+            continue
+        slashes = np.flatnonzero(np.frombuffer(paths.names, dtype=np.uint8) == ord("/"))
+        is_nested = np.diff(np.searchsorted(slashes, paths.offsets)) > 0
+        count = int(is_nested.sum())
+        if 0 < count < len(paths):
+            is_few = 2 * count <= len(paths)  # the fewer are more likely those that are not meant
+            few = few or (f"{paths[int(np.argmax(is_nested == is_few))]}")
+            found.append((count, paths.root))
+            total += len(paths)
+    if not found:
+        return []
+    count = sum(number for number, _ in found)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    said = f"{count} of the {total} images of '{found[0][1]}'{more} are in folders inside, the others are not"
+    return [f"note: {said}: all are used; move away those that you do not mean, such as '{few}'"]
 
 
 def _example(files: list[tuple[str, str]]) -> str:

@@ -5,12 +5,10 @@ import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data.decoding.header_check import count_unused_frames
 from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
 from data.listing.paths import EXTENSIONS
@@ -21,7 +19,6 @@ from util.errors import DataError, OptionError, count_text, print_line
 from util.spelling import path_hint
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # value of --format: format
-SEVERAL_FRAMES = (".tif", ".tiff", ".gif", ".webp", ".apng")  # of files that may hold several images
 
 
 class Pair(NamedTuple):
@@ -126,17 +123,21 @@ def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders,
         more = f"{len(bad)} of {len(paths)} files are bad; nothing was written"
         raise skippable_error(next(iter(bad.values())), more)
     good = {path: header for path, header in headers.items() if not isinstance(header, DataError)}
-    print_unused_frames(good)
+    _print_unused_frames(good)
     return good, [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
 
 
-def print_unused_frames(paths: Iterable[Path]) -> None:
+def _print_unused_frames(headers: FileHeaders) -> None:
     """Print a note if images hold several frames or pages, of which only the first is read."""
-    several = (path for path in paths if path.suffix.lower() in SEVERAL_FRAMES)
-    found = [path for path in several if count_unused_frames(str(path), (1, 3, 4))]
+    found = [path for path, header in headers.items() if header.frames > 1 and not _are_channels(header)]
     if found:
         said = f"{count_text(len(found), 'image')} with several frames or pages, such as '{found[0]}'"
         print_line(f"note: {said}: only the first is used")
+
+
+def _are_channels(header: lossless.FileHeader) -> bool:
+    """Return whether the pages of a file are read as channels: three of a TIFF of more than 8 bits."""
+    return header.frames == 3 and header.format == "TIFF" and header.mode.startswith(("I", "F"))
 
 
 def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:

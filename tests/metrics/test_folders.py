@@ -69,10 +69,15 @@ def test_one_side_of_one_test_is_measured(tmp_path):
     """The results of several tests, and both sides of unpaired data, were one set of images once."""
     tests = [f"{test}/images/{n}_{label}.png" for test in ("train_latest", "test_5") for n in (0, 1)
              for label in ("real_A", "fake_B")]  # fmt: skip
+    for test in ("train_latest", "test_5"):
+        (tmp_path / "results" / test).mkdir(parents=True)
+        (tmp_path / "results" / test / "metrics.json").write_text("{}")
     with pytest.raises(DataError, match=r"holds 2 tests: test_5, train_latest; give .* one of them, such as .*test_5"):
         list_side(save(tmp_path / "results", tests), ("fake_B", "fake"))
     assert len(list_side(str(tmp_path / "results" / "test_5"), ("fake_B", "fake"))) == 2
     assert len(list_side(save(tmp_path / "sorted", ["a/images/1.png", "b/images/1.png"]))) == 2  # classes
+    by_hand = save(tmp_path / "by_hand", ["cat/images/1_fake.png", "dog/images/1_fake.png"])
+    assert len(list_side(by_hand, ("fake_B", "fake"))) == 2
     with pytest.raises(DataError, match=r"holds the images of two sides, valA and valB; give one .*, such as .*valB"):
         list_side(save(tmp_path / "data", ["valA/1.png", "valB/1.png", "trainA/2.png"]))
     assert len(list_side(str(tmp_path / "data" / "valB"))) == 1

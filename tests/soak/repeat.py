@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = {"start", "process", "interpreter", "browser"}  # of tests that start a process or a browser
 MODULES = {"subprocess", "visdom_servers", "Started", "VisdomServer"}  # what modules of other such tests import
@@ -14,9 +15,9 @@ MODULES = {"subprocess", "visdom_servers", "Started", "VisdomServer"}  # what mo
 
 def pytest_collection_modifyitems(config, items):
     """Keep the tests that depend on when a process, a browser or a server gets its turn; pytest calls this."""
-    kept = [item for item in items if FIXTURES & {*item.fixturenames} or MODULES & vars(item.module).keys()]
-    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    items[:] = kept
+    kept = {item: None for item in items if FIXTURES & {*item.fixturenames} or MODULES & vars(item.module).keys()}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = list(kept)
 
 
 def run_once() -> tuple[str, list[str]]:
@@ -36,7 +37,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=30, help="passes (default: 30)")
     parser.add_argument("--busy", type=int, default=2, help="busy processes beside the tests (default: 2)")
     o = parser.parse_args()
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(o.busy)]
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(o.busy)]
     failures = 0
     try:
         for number in range(1, o.times + 1):

@@ -63,9 +63,19 @@ def test_images_inside_a_folder_of_images_are_noted(mode, phase, tmp_path):
         said = [note for note in make(mode, root).file_notes() if "folders inside" in note]
         where = f"{root}/{phase}"
         assert said == [
-            f"note: 2 of the 5 images in '{where}' are in folders inside, such as '{where}/thumbs/0.png': they are "
-            "used too; move out of it what is not meant"
+            f"note: 2 of the 5 images of '{where}' are in folders inside, the others are not: all are used; move away "
+            f"those that you do not mean, such as '{where}/thumbs/0.png'"
         ]
+
+
+def test_one_note_for_all_classes_names_the_fewer_images(tmp_path):
+    for name in "abc":
+        for place in (name, f"{name}/1", f"{name}/2"):
+            save(picture(1), tmp_path / "d" / place / "x.png")
+    (said,) = [note for note in make("labeled", tmp_path / "d").file_notes() if "folders inside" in note]
+    where = tmp_path / "d"
+    assert said.startswith(f"note: 6 of the 9 images of '{where}/a' and 2 more are in folders inside")
+    assert said.endswith(f"such as '{where}/a/x.png'")
 
 
 @pytest.mark.parametrize("name", COMPANIONS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.label_maps import MAX_LABELS, SAMPLE_FILES
+from data.notes.label_maps import MAX_LABELS, SAMPLE_FILES
 from tests.support.data_folders import make, save
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -36,6 +36,7 @@ MAPS = {
     "1 bit": ("png", lambda n: grey(stripes(2) > 0)),
     "16 bits": ("png", lambda n: grey(stripes(30, "uint16", 1000))),
     "colours": ("png", lambda n: with_palette(stripes(21)).convert("RGB")),
+    "some of one colour": ("png", lambda n: with_palette(stripes(1 if n else 5) + 3).convert("RGB")),
     "colours of 8 bits": ("bmp", lambda n: with_palette(stripes(3)).convert("RGB")),
     "palette": ("png", lambda n: with_palette(stripes(21))),
     "palette of many": ("png", lambda n: with_palette(stripes(200))),
@@ -49,6 +50,8 @@ MAPS = {
 OTHERS = {
     "colours": ("png", lambda n: picture(n)),
     "grey": ("png", lambda n: grey(photo(n))),
+    "a sketch in RGB": ("png", lambda n: grey(stripes(40, step=6)).convert("RGB")),
+    "two colours": ("png", lambda n: with_palette(stripes(2)).convert("RGB")),
     "black and white in RGB": ("png", lambda n: grey(stripes(2, step=255)).convert("RGB")),
     "too many colours": ("png", lambda n: with_palette(stripes(MAX_LABELS + 1)).convert("RGB")),
     "one too many": ("png", lambda n: grey(stripes(MAX_LABELS + 1))),
@@ -123,7 +126,7 @@ def test_the_sample_is_fixed_and_small(tmp_path, monkeypatch):
         save(grey(stripes(4, step=20, width=4, height=4)), tmp_path / "train" / f"{n:03d}.png")
     opened = []
     dataset = make("labeled", tmp_path.parent, "--phase", tmp_path.name, phase=tmp_path.name)
-    monkeypatch.setattr("data.label_maps.open_binary", lambda path: opened.append(path) or open(path, "rb"))
+    monkeypatch.setattr("data.notes.label_maps.open_binary", lambda path: opened.append(path) or open(path, "rb"))
     dataset.spec()
     first, opened[:] = [*opened], []
     dataset.spec()
