@@ -11,7 +11,7 @@ fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
 
 .DEFAULT_GOAL := env
-.PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-distributed weights release-check visdom screenshots clean distclean
+.PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-tests soak-distributed weights release-check visdom screenshots clean distclean
 
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
@@ -105,6 +105,9 @@ test-gpu:  ## run the tests that need a CUDA device (three minutes)
 
 soak: $(STAMP)  ## train 1,000 steps and watch memory, open files and shared memory
 	$(BIN)/python tests/soak/soak.py $(ARGS)
+
+soak-tests: $(TOOLS)  ## repeat the tests of processes, browsers and servers 30 times beside two busy processes (hours)
+	$(BIN)/python tests/soak/repeat.py $(ARGS)
 
 soak-distributed: $(STAMP)  ## kill processes of a run 20 times under torchrun, and compare it with an unbroken run
 	$(BIN)/python benchmarks/distributed/soak.py $(ARGS)

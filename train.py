@@ -1,4 +1,4 @@
-"""Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra."""
+"""Train a GAN: python train.py --model cycle_gan --dataroot ./horse2zebra. docs/batch.md shows a batch's way."""
 
 import sys
 from contextlib import closing

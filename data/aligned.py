@@ -10,11 +10,11 @@ from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.header_check import size_mismatch_text
 from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
-from data.fitting import naming_models
 from data.input_stack import describe_inputs, find_inputs
 from data.listing import layouts
 from data.listing.paths import Paths
 from data.names.inputs import format_inputs
+from data.notes.fitting import naming_models
 from data.pair_sizes import (
     describe_proportions,
     describe_sizes,
@@ -109,7 +109,7 @@ class Aligned(BaseDataset):
                 why = f"halves of {half} do not have the proportions of the trained pairs, {limits}"
             which = count_text(single.count(True), "single image")
             which = f"{single.count(True)} of {len(single)} files are single images" if pairs else which
-            said = f"images: {self.found.places[0]}, {which}, not A|B: translated whole, no figures ({why})"
+            said = f"images: {self.found.places[0]}, {which}, not A|B: translated whole, no metrics ({why})"
             self.notes.append(said)
 
     def _size_of_pixels(self, path: str) -> Size:

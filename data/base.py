@@ -14,9 +14,6 @@ from data.decoding.cache import Cache, CacheKey, open_cache
 from data.decoding.header_check import HeaderCheck
 from data.decoding.images import REPLACE_REMEDY, ReadOptions, open_image
 from data.decoding.raster import Picture, Raster, to_array
-from data.enlargement import enlargement_notes
-from data.fitting import ask, naming_models
-from data.label_maps import label_map_notes
 from data.listing.columns import Columns
 from data.listing.files import dataset_root, find_storage, is_demo, size_and_mtime
 from data.listing.fingerprint import Inventory
@@ -24,8 +21,11 @@ from data.listing.layouts import list_images
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.listing.shards import Shards
-from data.listing.unused import unused_notes
+from data.listing.unused import nested_notes, unused_notes
 from data.names.class_names import target_notes
+from data.notes.enlargement import enlargement_notes
+from data.notes.fitting import ask, naming_models
+from data.notes.label_maps import label_map_notes
 from data.ranges import RangeProbe, find_ranges
 from data.shards import settings as shard_settings
 from data.spec import Spec as Spec  # for plug-ins
@@ -178,8 +178,9 @@ class BaseDataset(Dataset):
         first = next((paths[0] for group in self.header_groups for paths in group if len(paths)), "")
         if is_demo(first):  # known to be good, and each would be drawn to look at it
             return unused_notes(self.left_out)
-        masks = target_notes(paths for group in self.header_groups for paths in group)
-        return [*unused_notes(self.left_out), *masks, *enlargement_notes(self), *label_map_notes(self)]
+        lists = [paths for group in self.header_groups for paths in group]
+        about = [*unused_notes(self.left_out), *nested_notes(lists), *target_notes(lists)]
+        return [*about, *enlargement_notes(self), *label_map_notes(self)]
 
     @cached_property
     def left_out(self) -> list[tuple[str, bytes]]:

@@ -5,11 +5,11 @@ import numpy as np
 from data.base import BaseDataset, Sample
 from data.decoding.cielab import rgb_to_lab
 from data.decoding.raster import to_array
-from data.fitting import naming_models
-from data.label_maps import sample_files
 from data.listing import layouts
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
+from data.notes.fitting import naming_models
+from data.notes.label_maps import sample_files
 from data.pair_sizes import twice_as_wide
 from util.errors import DataError, OptionError
 
@@ -56,7 +56,7 @@ class Colorization(BaseDataset):
                 "folder", files.root, f"holds grey images ({which}), without a colour to learn", GREY_REMEDY
             )
         self.paired = False
-        return files, [*notes, f"note: the images are grey ({which}): there is no colour to compare with, no figures"]
+        return files, [*notes, f"note: the images are grey ({which}): there is no colour to compare with, no metrics"]
 
     def _is_grey(self, path: str) -> bool:
         try:

@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
-from data.fitting import naming_models
 from data.listing import manifest
 from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
@@ -36,13 +36,14 @@ from data.listing.layouts import (
     split_indices,
     unused_split_notes,
 )
-from data.listing.paths import Paths, has_image_extension
+from data.listing.paths import Paths, has_image_extension, hash64
 from data.listing.shards import Shards
 from data.names.class_folders import check_phases, folder_questions
 from data.names.class_names import describe_classes, select_classes, shorten
 from data.names.phase_names import divided_phases, spelled_phases
+from data.notes.fitting import naming_models
 from data.pair_sizes import twice_as_wide
-from util.errors import DataError, count_text, raise_if_any
+from util.errors import DataError, are_text, count_text, raise_if_any
 
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8
 
@@ -75,6 +76,8 @@ class Labeled(BaseDataset):
         self.rows = np.stack([number[interleaved], label[interleaved]], axis=1)
         counts = np.bincount(self.rows[:, 1], minlength=len(self.classes)).tolist()
         self.notes.append(describe_classes(self.classes, counts))
+        if self.class_columns:  # of a manifest, whose rows may give one image several classes
+            self.notes += _several_classes_notes(dict(zip(self.classes, self.class_files, strict=True)))
 
     def _find_files(self) -> list[Sequence]:
         """Return the files or images of each class, and keep the classes; raise DataError for one without any."""
@@ -279,6 +282,23 @@ class Labeled(BaseDataset):
     def spec(self) -> Spec:
         """Return channels and size of the images, and the class names."""
         return replace(super().spec(), classes=self.classes)
+
+
+def _several_classes_notes(files: Mapping[str, Any]) -> list[str]:
+    """Return a note if images of one class are images of another one, too; files: the Paths of each class."""
+    hashes = {
+        name: np.fromiter((hash64(paths.name(index)) for index in range(len(paths))), np.uint64)
+        for name, paths in files.items()
+        if len(paths)
+    }
+    each, counts = np.unique(np.concatenate([np.unique(own) for own in hashes.values()]), return_counts=True)
+    several = each[counts > 1]
+    if not len(several):
+        return []
+    classes = [name for name, own in hashes.items() if several[0] in own]
+    example = files[classes[0]][int(np.flatnonzero(hashes[classes[0]] == several[0])[0])]
+    said = f"{are_text(len(several), 'image')} in several classes, such as '{example}' in {' and '.join(classes)}"
+    return [f"note: {said}: used in each"]
 
 
 def _parse_idx(path: Path, dimensions: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from ganvas.run_folder import existing_folder
 from ganvas.trained_generator import TrainedGenerator, renamed_error
 from options import store
 from serialization.weight_names import SUFFIXES
-from util.errors import CheckpointError, UserError
+from util.errors import CheckpointError, OptionError, UserError
 
 OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
 
@@ -55,10 +55,17 @@ def _load(given: Path, flags: dict[str, Any]) -> TrainedGenerator:
     part = re.fullmatch(r"(.+)_net_(.+)", given.stem)
     if part and (given.parent / store.OPTIONS_FILE).is_file():  # a run's own file
         folder, network = Path(os.path.abspath(given.parent)), part[2]
-        flags["epoch"] = flags["epoch"] or part[1]
+        if str(flags["epoch"] or part[1]) != part[1]:
+            why = f"is {flags['epoch']}, but the file holds the weights of {part[1]}"
+            raise OptionError("option", "epoch", why, "omit it, or give the run's folder")
+        flags["epoch"] = part[1]
         if network.endswith("_B") and flags["direction"] is None:
             flags["direction"] = OTHER_DIRECTION[store.load(folder).get("direction", "AtoB")]
-        return TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
+        loaded = TrainedGenerator({"name": folder.name, "checkpoints_dir": folder.parent} | flags)
+        if network not in loaded.network_names:
+            why = f"holds {network}, but results come from {' and '.join(loaded.network_names)}"
+            raise CheckpointError("file", given, why, "give that file, or the run's folder (with its direction)")
+        return loaded
     holder = tempfile.TemporaryDirectory(prefix="ganvas_")
     folder = Path(holder.name, "weights")
     folder.mkdir()

@@ -14,8 +14,8 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
         return given
     if given.exists():
         raise CheckpointError(
-            "run", given, "is a file", "give the folder of a run, or to ganvas.load its weights (.pth)"
+            "run", given, "is a file", "give the folder of a run, or to ganvas.load its weights (.pth, .safetensors)"
         )
     inside = Path("checkpoints", given)
-    hint = f"did you mean {inside}?" if inside.is_dir() else path_hint(str(given)) or path_hint(str(inside))
+    hint = f"did you mean {inside}?" if inside.is_dir() else path_hint(str(inside)) or path_hint(str(given))
     raise CheckpointError("run", given, "there is no such folder", hint or "give the folder of a run")

@@ -57,7 +57,7 @@ class _Prepared:
     """A model on its device, and the session that its calls start from."""
 
     model: Any
-    exchanged: bool
+    names: tuple[str, ...]  # of the networks that make the results, as the run calls them
     session: Session
 
 
@@ -149,6 +149,11 @@ class TrainedGenerator:
                 self._network = networks[name].to(self.device).eval()
         return self._network
 
+    @property
+    def network_names(self) -> tuple[str, ...]:
+        """The networks that make the results, by the names of their files."""
+        return self._prepared[str(self._base.tile)].names
+
     def __reduce__(self) -> tuple[Any, ...]:
         return self.reload, ()
 
@@ -220,7 +225,8 @@ class TrainedGenerator:
             which = file_prefix(o.epoch, o.load_iter)
             load_trained(o, self.folder, which, model, own_names(networks, exchanged), self.device)
             malloc.release_freed_memory()  # the process is the caller's
-            self._prepared[key] = _Prepared(model, exchanged, Session.of_now())
+            names = own_names({name: net for name, net in networks.items() if not name.endswith("_B")}, exchanged)
+            self._prepared[key] = _Prepared(model, tuple(names), Session.of_now())
         return self._prepared[key]
 
     # --- translation

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from data.decoding.images import open_image
 from data.decoding.raster import to_array
 from data.listing.files import is_folder, list_files
+from data.listing.paths import PHASES
 from data.pair_sizes import fits_pair, proportions
 from metrics.evaluation import Evaluation
 from serialization import rank_exchange
@@ -26,6 +27,7 @@ from util.value_range import ValueRange, dtype_range
 
 BATCH = 16  # images of one size that are evaluated at once
 RESULT = re.compile(r".*_(real|fake|rec|idt)(_.+)?")  # what test.py calls all of its images
+MAX_TESTS_SHOWN = 3
 GENERATED = re.compile(r"(?P<class>.+)_\d+(_fake)?")  # what test.py calls the images that it generates of a class
 
 
@@ -63,6 +65,10 @@ def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) ->
     if of_test and not pattern and len(others) < len(paths):
         why = f"holds results of test.py, and none is named NAME_{labels[0]}"
         raise DataError("folder", folder, why, "give the folder images/ of a whole test, or another --side")
+    parts = [PurePath(path).relative_to(folder).parts for path in chosen]
+    if pattern:
+        _check_one_test(folder, parts)
+    _check_one_side(folder, parts)
     files: dict[str, str] = {}
     for path in chosen:
         below = PurePath(path).relative_to(folder)
@@ -78,6 +84,26 @@ def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) ->
         why = f"holds {len(files)} images NAME_{labels[0]}, and others without such a label, such as {others[0]}"
         raise DataError("folder", folder, why, "keep the images of a test and others in folders of their own")
     return Images(folder, files)
+
+
+def _check_one_test(folder: str, parts: Sequence[tuple[str, ...]]) -> None:
+    """Raise DataError if a folder holds the results of several tests; parts: of each image's path below the folder."""
+    found = {"/".join(each[: each.index("images")]) for each in parts if "images" in each[:-1]}
+    tests = sorted(name for name in found if Path(folder, name, "metrics.json").is_file())
+    if len(tests) > 1:
+        why = (
+            f"holds {len(tests)} tests: {', '.join(tests[:MAX_TESTS_SHOWN])}{', ...' * (len(tests) > MAX_TESTS_SHOWN)}"
+        )
+        raise DataError("folder", folder, why, f"give the folder of one of them, such as {Path(folder, tests[0])}")
+
+
+def _check_one_side(folder: str, parts: Sequence[tuple[str, ...]]) -> None:
+    """Raise DataError if a folder holds both sides of unpaired data; parts: of each image's path below the folder."""
+    tops = {each[0] for each in parts if len(each) > 1}
+    for phase in PHASES:
+        if {f"{phase}A", f"{phase}B"} <= tops:
+            why = f"holds the images of two sides, {phase}A and {phase}B"
+            raise DataError("folder", folder, why, f"give one of them, such as {Path(folder, f'{phase}B')}")
 
 
 def check_apart(real: Images, fake: Images) -> None:
@@ -106,6 +132,14 @@ def add_classes(real: Images, fake: Images, stems: Mapping[str, str] | None = No
     real.labels = {name: numbers[word] for name, word in first.items()}
     fake.labels = {name: numbers[word] for name, word in made.items()}
     return classes
+
+
+def class_notes(real: Images, fake: Images) -> list[str]:
+    """Return a note if the generated images seem to be of one class, and the real ones are of several."""
+    classes, name = {PurePath(each).parts[0] for each in real.files if "/" in each}, Path(fake.folder).name
+    if real.labels or name not in classes - {"images"} or len(classes) == 1:
+        return []
+    return [f"{name} is a class of {real.folder}, whose images all count; {Path(real.folder, name)} holds its own"]
 
 
 def _class_in(name: str, classes: Mapping[str, int], stems: Mapping[str, str] | None) -> str:

@@ -121,6 +121,9 @@ def card(o: Any, folder: Path, licence: str, data: str) -> str:
              "## Data", "", data or f"The folder `{Path(str(saved.get('dataroot', ''))).name}`.", "",
              f"Images of {size} pixels, {saved.get('input_nc')} channels to {saved.get('output_nc')}"
              f" (`--dataset_mode {saved.get('dataset_mode')}`).", ""]  # fmt: skip
+    for side in "AB":
+        if values := saved.get(f"range_{side}"):
+            lines += [f"Values of {side} (`--range_{side}`): {values}.", ""]
     if spec.get("classes"):
         lines += [f"Classes: {', '.join(spec['classes'])}.", ""]
     lines += ["## Options that differ from the defaults", "", "```", flags or "none", "```", ""]

@@ -29,7 +29,7 @@ def run_survey(o, train_flags):
     The command is "" if flags chose the mode, or if the data may not be what it takes them for.
     """
     # imported here because they load torch, which --help does not need
-    from data.fitting import Fit, fitting_models
+    from data.notes.fitting import Fit, fitting_models
     from data.prepare.survey import Survey, detect_phases, guess_mode
     from options.parse import parse
     from registry.lookup import find

@@ -27,8 +27,8 @@ from cli.main import run_command
 from cli.script import Command, positive
 from data.prepare import lossless
 from data.prepare.batch import Task, run_tasks
-from data.prepare.pairs import FORMATS, check_folders_apart, list_images
-from util.errors import EnvironmentFault, OptionError
+from data.prepare.pairs import FORMATS, check_folders_apart, list_images, read_headers
+from util.errors import EnvironmentFault, OptionError, are_text, print_line
 
 
 def detect_edges(photo: np.ndarray, sigma: float, low: float, high: float, min_length: int) -> np.ndarray:
@@ -52,10 +52,11 @@ def draw_edges(mask: np.ndarray, width: int = 1) -> np.ndarray:
     return np.asarray(image)
 
 
-def write_pair(source: Path, path: Path, o) -> None:
-    """Write the drawing of one photograph, beside the photograph unless --only_edges."""
+def write_pair(source: Path, path: Path, o, empty: list[Path]) -> None:
+    """Write the drawing of one photograph, beside it unless --only_edges; `empty` gets photographs without a line."""
     photo = lossless.read_image(source)
     mask = detect_edges(lossless.to_rgb8(photo, source), o.sigma, o.low, o.high, o.min_length)
+    empty += [] if mask.any() else [source]
     lines = lossless.LosslessImage(draw_edges(mask, o.line_width), o.format)
     if not o.only_edges:  # black and white are the same in any profile
         lines = lossless.join_side_by_side(replace(lines, profile=photo.profile), photo, str(source))
@@ -84,11 +85,16 @@ def main(argv, report):
         raise EnvironmentFault("package", "scikit-image", "is not installed in this Python", "run make extras")
     check_folders_apart(o, "input", "output")
     o.format = FORMATS[o.format]
-    tasks = []
-    for path in list_images(o.input):
-        target = Path(o.output, path).with_suffix(lossless.SUFFIXES[o.format])
-        tasks.append(Task(target, Path(o.input, path), partial(write_pair, Path(o.input, path), o=o)))
-    run_tasks(tasks, o, Path(o.output))
+    headers, skipped = read_headers([Path(o.input, path) for path in list_images(o.input)], o)
+    tasks, empty = [], list[Path]()
+    for source in headers:
+        target = Path(o.output, source.relative_to(o.input)).with_suffix(lossless.SUFFIXES[o.format])
+        tasks.append(Task(target, source, partial(write_pair, source, o=o, empty=empty)))
+    run_tasks(tasks, o, Path(o.output), skipped)
+    if empty:
+        said = f"{are_text(len(empty), 'drawing')} without a line, such as that of '{min(empty)}'"
+        why = "no edge is as steep as --high and as long as --min_length"
+        print_line(f"note: {said}: {why}; images of 12 bits and masks of 0 and 1 are almost black: brighten them first")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from data.listing.files import is_folder
 from metrics import best_of, finite_or_none
 from metrics.base import Result
 from metrics.evaluation import Evaluation
-from metrics.folders import Images, add_classes, check_apart, evaluate_sides, list_side
+from metrics.folders import Images, add_classes, check_apart, class_notes, evaluate_sides, list_side
 from metrics.settings import Settings, parse_weights
 from metrics.tables import JSON_FILE, write_tables
 from options import store
@@ -104,7 +104,7 @@ def results_record(folder: str) -> dict[str, Any]:
 def evaluate(real: Images, fake: Images, o: Any) -> tuple[dict[str, Result], dict[str, Any], list[str], dict[str, str]]:
     """Return the results, the values of each image, notes, and the better directions."""
     evaluation = make_evaluation(o, add_classes(real, fake, classes_of_files(Path(fake.folder))))
-    notes = evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
+    notes = class_notes(real, fake) + evaluate_sides(evaluation, real, fake, tuple(o.size) if o.size else None)
     results = evaluation.results() if ranks.rank() == 0 else {}  # which holds what all have collected
     better = {name: evaluation.better(name) for name in results}
     return results, evaluation.per_image(), [*notes, *evaluation.notes()], better

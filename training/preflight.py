@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from data.base import Spec
-from data.fitting import fitting_models
+from data.notes.fitting import fitting_models
 from inference.model_state import ModelWatch, undone_changes
 from inference.sampling import Request, has_sampler
 from networks.gan_loss import objective_notes

@@ -14,12 +14,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.base import MAX_REPLACEMENT_TRIES, BaseDataset, Sample, load_sample
+from data.batches import Batch, join_samples
 from data.decoding.header_check import count_unused_frames, exceeds_skip_limit
 from data.decoding.unusable import naming_all_unusable
 from data.input_stack import split_inputs
-from data.loading.collate import SKIPPED_KEY, BatchCollator, collate
 from data.loading.sample_order import EpochBatchSampler, SampleKey
-from data.loading.shared_memory import BatchGroupSampler, SharedBatchBuffer
+from data.loading.shared_memory import BatchCollator, BatchGroupSampler, SharedBatchBuffer
 from registry import attribution, discovery
 from registry.contract import check_batch
 from util import malloc, ranks
@@ -36,6 +36,7 @@ from util.image_io import first_thumbnails, make_grid
 from util.seeding import fork_rng, mix_seed
 
 PREVIEW_SIDE_PIXELS = 256  # longer side of an image in the preview grid, about
+SKIPPED_KEY = "skipped"  # in samples and batches: the errors of images that were replaced or skipped
 
 
 class Loader:
@@ -262,6 +263,23 @@ class SeededDataset(Dataset):
 
     def __reduce__(self):
         return _unpickle_dataset, (_PluginPaths(), self.dataset, self.seed, self.tries)
+
+
+def collate(samples: list[Any], join: Callable[[list[Any]], Batch] = join_samples) -> Batch | UserError:
+    """Return samples as one batch, made by `join`; return an error if one of them is an error, or if `join` raises one.
+
+    The errors of skipped images are joined under SKIPPED_KEY.
+    """
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    bad = [problem for sample in samples for problem in sample.get(SKIPPED_KEY, ())]
+    skipped = {SKIPPED_KEY: bad} if bad else {}
+    samples = [rest for sample in samples if (rest := {k: v for k, v in sample.items() if k != SKIPPED_KEY})]
+    try:
+        return join(samples) | skipped if samples else skipped
+    except UserError as problem:
+        return problem.with_traceback(None)
 
 
 def _drop_tracebacks(problem: UserError) -> UserError:

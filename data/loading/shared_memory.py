@@ -7,7 +7,7 @@ wake four threads, which takes as long as making a cached batch, so cached batch
 
 import mmap
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler, get_worker_info
 
+from data.batches import Batch
 from util.device import map_leaves
+from util.errors import UserError
 
 MAX_BATCHES_PER_MESSAGE = 8
 TARGET_MESSAGE_BYTES = 8e6  # about; a larger batch is sent alone
@@ -137,3 +139,19 @@ def _tensors(batch: Any) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
     map_leaves(lambda value: found.append(value) if isinstance(value, torch.Tensor) else None, batch)
     return found
+
+
+class BatchCollator:
+    """Makes batches of samples; workers hand them over in shared memory as soon as the batch size in bytes is known.
+
+    join: returns (key, sample) pairs as a batch, or an error.
+    """
+
+    def __init__(self, join: Callable[[list[Any]], Batch | UserError], batch_size: int):
+        self.join, self.batch_size, self.buffer = join, batch_size, SharedBatchBuffer(0, {})
+
+    def __call__(self, pairs: list[Any]) -> list[Any]:
+        """Return the batches of one message, each a SharedBatch in a worker, or an error."""
+        starts = range(0, len(pairs), self.batch_size)
+        batches = [self.join(pairs[start : start + self.batch_size]) for start in starts]
+        return [each if isinstance(each, UserError) else self.buffer.write(each) for each in batches]

@@ -133,6 +133,11 @@ def _run_task(task: Task) -> None:
         os.replace(temporary, task.target)
         if task.move_source:
             task.source.unlink()
+    except DataError as problem:
+        thing, name, why, remedy = problem.args
+        if name != str(temporary):
+            raise
+        raise DataError(thing, task.target, why, remedy) from problem
     except OSError as problem:
         code = problem.errno or 0
         room = "free space there or write elsewhere"

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
 from data.listing.paths import EXTENSIONS
-from data.listing.unused import unused_notes
+from data.listing.unused import nested_notes, unused_notes
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
-from util.errors import DataError, OptionError, print_line
+from util.errors import DataError, OptionError, count_text, print_line
 from util.spelling import path_hint
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "tif": "TIFF", "npy": "NPY"}  # value of --format: format
@@ -39,7 +39,7 @@ def list_images(folder: str | Path) -> list[Path]:
     if not found:
         remedy = path_hint(str(folder)) or f"put images there: {', '.join(EXTENSIONS)}"
         raise DataError("folder", folder, _missing_images_reason(root), remedy)
-    for note in unused_notes([(str(root), listed.unused)]):
+    for note in [*unused_notes([(str(root), listed.unused)]), *nested_notes([listed])]:
         print_line(note)
     return found
 
@@ -123,7 +123,21 @@ def read_headers(paths: list[Path], o: argparse.Namespace) -> tuple[FileHeaders,
         more = f"{len(bad)} of {len(paths)} files are bad; nothing was written"
         raise skippable_error(next(iter(bad.values())), more)
     good = {path: header for path, header in headers.items() if not isinstance(header, DataError)}
+    _print_unused_frames(good)
     return good, [f"{path}: {problem.args[2]}" for path, problem in bad.items()]
+
+
+def _print_unused_frames(headers: FileHeaders) -> None:
+    """Print a note if images hold several frames or pages, of which only the first is read."""
+    found = [path for path, header in headers.items() if header.frames > 1 and not _are_channels(header)]
+    if found:
+        said = f"{count_text(len(found), 'image')} with several frames or pages, such as '{found[0]}'"
+        print_line(f"note: {said}: only the first is used")
+
+
+def _are_channels(header: lossless.FileHeader) -> bool:
+    """Return whether the pages of a file are read as channels: three of a TIFF of more than 8 bits."""
+    return header.frames == 3 and header.format == "TIFF" and header.mode.startswith(("I", "F"))
 
 
 def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[list[Task], list[str]]:

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from data.base import Sample, Spec
 from data.labeled import Labeled
-from data.listing.files import is_folder, list_folders
+from data.listing.files import find_storage, is_folder, list_folders
 from data.listing.layouts import list_images, select_split, unused_split_notes
 from data.listing.paths import PHASES, Paths
 from data.names.class_names import describe_classes, shorten
@@ -21,6 +22,8 @@ from data.published.attribute_list import AttributeList, read_attributes
 from data.spec import common_fields
 from options.fields import option
 from util.errors import DataError, OptionError, raise_if_any
+
+MAX_FOLDERS_SEARCHED = 20  # for a list of attributes
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ class Domains(Labeled):
         if o.isTrain and not o.attr_path and count < 2:
             why = f"holds one domain, {shorten(self.classes)}, and there must be two to translate between"
             remedy = "put the images of each domain into a folder, train/DOMAIN, or give a list with --attr_path"
+            if path := self._find_list():
+                remedy = f"for the attributes in a list add --attr_path {shlex.quote(path)}"
             raise DataError("folder", self.root, why, remedy)
         parts = [name for name in self.classes if re.match(rf"({'|'.join(PHASES)})_", name)]
         if o.isTrain and not o.attr_path and parts:
@@ -176,6 +181,15 @@ class Domains(Labeled):
             why = f"is {o.c_dim}, and there are {count} domains: {shorten(self.classes)}"
             remedy = "omit it, or name as many with --selected_attrs" if o.attr_path else "omit it"
             raise OptionError("option", "--c_dim", why, remedy)
+
+    def _find_list(self) -> str:
+        """Return a list of attributes in the folder or in one of its folders, as CelebA's; "" if there is none."""
+        inner = [os.path.join(self.root, name) for name in list_folders(self.root)[:MAX_FOLDERS_SEARCHED]]
+        for folder in (self.root, *inner):
+            for name in find_storage(folder).list_names(folder):
+                if name.startswith("list_attr") and name.endswith(".txt"):
+                    return os.path.join(folder, name)
+        return ""
 
     def _count_epochs(self) -> None:
         """Set --n_epochs and --n_epochs_decay to the epochs that --num_iters comes to."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from data.base import BaseDataset, Sample, Spec
-from data.fitting import naming_models
 from data.labels import instance_edges, label_colours, one_hot, read_labels
 from data.listing.files import is_folder, is_image
 from data.listing.paths import Paths
+from data.notes.fitting import naming_models
 from data.published.semantic_layouts import CUSTOM, LAYOUTS, place_of, root_of
 from data.spec import common_fields
 from options.fields import option

@@ -1,4 +1,4 @@
-"""Grey images hold no colour to learn: training refuses them, a test gives no figures for them."""
+"""Grey images hold no colour to learn: training refuses them, a test gives no metrics for them."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_grey_images_are_refused_in_training(tmp_path, kind):
     ):
         dataset(tmp_path)
     tested = dataset(tmp_path, train=False)
-    assert len(tested) == 4 and not tested.paired and "no figures" in tested.notes[-1]
+    assert len(tested) == 4 and not tested.paired and "no metrics" in tested.notes[-1]
 
 
 @pytest.mark.parametrize("kind", COLOURED)

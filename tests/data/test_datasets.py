@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data.base import BaseDataset
-from data.loading.collate import collate
+from data.loading.loader import collate
 from registry import discovery
 from registry.lookup import entries
 from tests.support.data_folders import channels_first, flags, load, make, pixels, refused_data, sample, save

@@ -161,6 +161,9 @@ def test_one_domain_is_refused(tmp_path):
     folders(tmp_path / "d", "a")
     with pytest.raises(DataError, match="holds one domain, a, and there must be two"):
         data("--dataroot", "d", "--attr_path", "")
+    (tmp_path / "d" / "a" / "list_attr_celeba.txt").write_text("0")
+    with pytest.raises(DataError, match=r"in a list add --attr_path d.a.list_attr_celeba.txt"):
+        data("--dataroot", "d", "--attr_path", "")
 
 
 def test_the_middle_is_cut_before_scaling(tmp_path):

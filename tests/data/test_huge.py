@@ -7,7 +7,7 @@ from PIL import Image
 
 from data import transforms
 from data.decoding.raster import Raster
-from data.loading.collate import collate
+from data.loading.loader import collate
 from data.transforms import to_tensor
 from util import image_io
 from util.value_range import ValueRange

@@ -247,6 +247,31 @@ def test_words_and_gaps_in_a_column_split_are_noted(tmp_path):
     ]
 
 
+def test_an_image_with_two_labels_is_noted(tmp_path):
+    table = table_of(tmp_path, "c", "d", "d")
+    with open(table, "a", encoding="utf-8") as file:
+        file.write("\n0.png,d\n0.png,c")
+    dataset = in_training(table)
+    assert len(dataset) == 4
+    said = f"note: 1 image is in several classes, such as '{tmp_path / '0.png'}' in c and d: used in each"
+    assert dataset.notes[-1] == said
+    assert "several classes" not in str(in_training(table, "--classes", "c").notes)
+    assert "several classes" not in str(in_training(table_of(tmp_path, "c", "d", "d")).notes)
+
+
+@pytest.mark.parametrize("header", ["a,label,label", "a,label, A", "a,Label,label", "a,note,note"])
+def test_two_columns_of_one_name_are_refused(header, tmp_path):
+    table = table_of(tmp_path, "c,x", "d,y", header=header)
+    with pytest.raises(DataError) as caught:
+        in_training(table)
+    name = header.rpartition(",")[2].strip().lower()
+    said = f"file '{table}': has 2 columns called {name}; rename or remove all but one of them"
+    assert str(caught.value) == said
+    assert len(in_training(table_of(tmp_path, "c,,", "d,,", header="a,label,,"))) == 2
+    with pytest.raises(DataError, match="has no column a and no column b"):  # a table without names
+        in_training(table_of(tmp_path, "c,c", "d,d", header="0.png,c,c"))
+
+
 def test_words_of_phases_among_classes_are_classes(tmp_path):
     folders(tmp_path / "data", "gaming", "Training", "Train")
     assert in_training(tmp_path / "data").classes == ("Train", "Training", "gaming")

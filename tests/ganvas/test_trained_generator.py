@@ -404,6 +404,19 @@ ERRORS = [
     (lambda t: load(t, "pix2pix")(t), "is a folder"),
     (lambda t: load(t, "pix2pix")(np.zeros((3, 32, 32))), "tensor"),
     (lambda t: load(t, "pix2pix")(torch.zeros(32, 32, 3)), r"permute\(2, 0, 1\)"),
+    (lambda t: ganvas.load(t / "checkpoints" / "pix2pix" / "latest_net_D.pth"), "holds D, but results come from G;"),
+    (
+        lambda t: ganvas.load(t / "checkpoints" / "cycle_gan" / "latest_net_G_B.pth", direction="AtoB"),
+        "holds G_B, but results come from G_A;",
+    ),
+    (
+        lambda t: ganvas.load(t / "checkpoints" / "cycle_gan" / "latest_net_G_A.pth", direction="BtoA"),
+        "holds G_A, but results come from G_B;",
+    ),
+    (
+        lambda t: ganvas.load(t / "checkpoints" / "pix2pix" / "latest_net_G.pth", epoch=1),
+        "is 1, but the file holds the ",
+    ),
     (lambda t: ganvas.load(t / "memory.py"), "memory.py': is a file; give the folder of a run"),
     (
         lambda t: ganvas.load(t / "checkpoints" / "pix2pix", device="gpu"),

@@ -59,7 +59,7 @@ PLACES = {  # where the images are -> the path to give
 @pytest.mark.parametrize("run", ["p2p", "cyc"])
 @pytest.mark.parametrize("place", PLACES)
 def test_images_without_counterparts_are_translated_whole(tested, tmp_path, place, run, flag):
-    """Square images at all kinds of places: not cut in half, no figures, and one line says what was found."""
+    """Square images at all kinds of places: not cut in half, no metrics, and one line says what was found."""
     path = PLACES[place](tmp_path)
     done = tested("--name", run, *flag, path)
     stems = (

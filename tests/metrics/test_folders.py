@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from metrics.evaluation import Evaluation
-from metrics.folders import add_classes, check_apart, evaluate_sides, list_side, read_image
+from metrics.folders import add_classes, check_apart, class_notes, evaluate_sides, list_side, read_image
 from metrics.settings import Settings
 from util.errors import DataError
 
@@ -63,6 +63,36 @@ def test_only_what_a_label_names_is_a_side(tmp_path):
     mixed = save(tmp_path / "mixed", ["1.png", "2.png", "3_fake.png"])
     with pytest.raises(DataError, match="holds 1 images NAME_fake_B, and others without such a label"):
         list_side(mixed, ("fake_B", "fake"))
+
+
+def test_one_side_of_one_test_is_measured(tmp_path):
+    """The results of several tests, and both sides of unpaired data, were one set of images once."""
+    tests = [f"{test}/images/{n}_{label}.png" for test in ("train_latest", "test_5") for n in (0, 1)
+             for label in ("real_A", "fake_B")]  # fmt: skip
+    for test in ("train_latest", "test_5"):
+        (tmp_path / "results" / test).mkdir(parents=True)
+        (tmp_path / "results" / test / "metrics.json").write_text("{}")
+    with pytest.raises(DataError, match=r"holds 2 tests: test_5, train_latest; give .* one of them, such as .*test_5"):
+        list_side(save(tmp_path / "results", tests), ("fake_B", "fake"))
+    assert len(list_side(str(tmp_path / "results" / "test_5"), ("fake_B", "fake"))) == 2
+    assert len(list_side(save(tmp_path / "sorted", ["a/images/1.png", "b/images/1.png"]))) == 2  # classes
+    by_hand = save(tmp_path / "by_hand", ["cat/images/1_fake.png", "dog/images/1_fake.png"])
+    assert len(list_side(by_hand, ("fake_B", "fake"))) == 2
+    with pytest.raises(DataError, match=r"holds the images of two sides, valA and valB; give one .*, such as .*valB"):
+        list_side(save(tmp_path / "data", ["valA/1.png", "valB/1.png", "trainA/2.png"]))
+    assert len(list_side(str(tmp_path / "data" / "valB"))) == 1
+
+
+def test_one_class_against_all_is_noted(tmp_path):
+    real, fake = save(tmp_path / "real", ["cat/1.png", "dog/1.png"]), save(tmp_path / "fake" / "cat", ["7.png"])
+    sides = list_side(real), list_side(fake)
+    add_classes(*sides)
+    assert class_notes(*sides) == [f"cat is a class of {real}, whose images all count; {real}/cat holds its own"]
+    for other in (list_side(str(tmp_path / "real" / "cat")), list_side(save(tmp_path / "no", ["cat/1.png"]))):
+        assert class_notes(other, sides[1]) == []
+    whole = list_side(real), list_side(str(tmp_path / "fake"))
+    add_classes(*whole)
+    assert class_notes(*whole) == []
 
 
 def test_a_file_on_both_sides_is_refused(tmp_path):

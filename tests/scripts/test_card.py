@@ -8,7 +8,8 @@ from tests.support.runs import SMALL, Ended
 from tests.support.training_runs import run_in
 
 FLAGS = [*SMALL, "--dataroot", "demo", "--max_dataset_size", 2, "--n_epochs", 1, "--n_epochs_decay", 0, "--model",
-         "pix2pix", "--netG", "unet_32", "--metrics", "l1", "--lambda_L1", 7, "--name", "run"]  # fmt: skip
+         "pix2pix", "--netG", "unet_32", "--metrics", "l1", "--lambda_L1", 7, "--range_A", "0,200",
+         "--name", "run"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,7 @@ def test_a_card_says_what_the_run_knows(carded, folder):
     assert carded("--name", "run", "--license", "cc-by-4.0", "--data", "Fruit on grass.").code == 0
     text = path.read_text()
     for part in ('license: "cc-by-4.0"', "# run", "A pix2pix model", "for 1 epoch.", "Fruit on grass.", "--lambda_L1 7",
+                 "Values of A (`--range_A`): 0,200",
                  "--netG unet_32", "Images of 32x32 pixels, 3 channels to 3", "| L1 |", "latest_net_G.pth",
                  "](web/images/epoch001_"):  # fmt: skip
         assert part in text, part

@@ -131,6 +131,26 @@ def test_deep_photographs_keep_their_bits(script, tmp_path):
     assert np.array_equal(both[:, 24:], values) and set(np.unique(both[:, :24])) <= {0, 65535}
 
 
+@needs("skimage")
+def test_dark_images_and_further_pages_are_noted(script, tmp_path):
+    """Those of 12 bits in 16, and masks of 0 and 1, have no visible edge; of a film, one frame is drawn."""
+    save("in", "a.png", "b.png", "c.png")
+    mask = np.asarray(Image.open("in/b.png").convert("L")) >> 7
+    Image.fromarray(mask).save("in/b.png")
+    deep = np.asarray(Image.open("in/c.png")).astype(np.uint16) << 4
+    lossless.write_image(lossless.LosslessImage(deep, "PNG"), Path("in/c.png"), "PNG")
+    frames = [picture(i, mode="L") for i in range(70, 74)]
+    frames[0].save("in/d.gif", save_all=True, append_images=frames[1:])
+    ended = script("edges", "--input", "in", "--output", "out", "--high", 0.03, "--low", 0.01)
+    assert ended.code == 0, ended.err
+    notes = [line for line in ended.out.splitlines() if line.startswith("note: ")]
+    assert notes[0] == "note: 1 image with several frames or pages, such as 'in/d.gif': only the first is used"
+    assert notes[1].startswith(
+        "note: 2 drawings are without a line, such as that of 'in/b.png': no edge is as steep as"
+    )
+    assert len(notes) == 2
+
+
 @pytest.mark.parametrize("flags", [("--sigma", 0), ("--low", 0.5, "--high", 0.1), ("--high", 2), ("--low", -1)])
 def test_edges_out_of_range(script, tmp_path, flags):
     ended = script("edges", "--input", "in", "--output", "out", *flags)
@@ -163,6 +183,17 @@ def test_sizes(script, tmp_path, flags, sizes):
     assert ended.code == 0 and ended.out.splitlines()[-1] == "2 written to out", ended.err
     found = [Image.open("out/a/x.png"), Image.open("out/y.jpg")]
     assert [image.size for image in found] == sizes and [image.format for image in found] == ["PNG", "JPEG"]
+
+
+def test_an_image_that_its_format_cannot_hold_is_named(script, tmp_path):
+    Path("in").mkdir()
+    picture(1).convert("P").save("in/x.gif")
+    ended = script("resize", "--input", "in", "--output", "out", "--size", 16)
+    assert ended.code == 3
+    assert ended.last.startswith("error: image 'out/x.gif': 3 channels of uint8 cannot be stored in a GIF file"), (
+        ended.last
+    )
+    assert script("resize", "--input", "in", "--output", "out", "--size", 16, "--format", "png").code == 0
 
 
 @pytest.mark.parametrize("name", lossless.RESAMPLE_FILTERS)

@@ -50,6 +50,34 @@ def test_every_kind_of_unused_file_is_counted_with_an_example(name, tmp_path):
         ]
 
 
+@pytest.mark.parametrize(("mode", "phase"), [("unaligned", "trainA"), ("aligned", "train"), ("labeled", "train/cat")])
+def test_images_inside_a_folder_of_images_are_noted(mode, phase, tmp_path):
+    """Thumbnails, for one. Folders without images beside them are a way of sorting, and get no note."""
+    sorted_class = ("train/dog/1", "train/dog/2") if mode == "labeled" else ()
+    for place in (phase, "trainB", *sorted_class):
+        for n in range(3):
+            save(picture(n, 64, 32), tmp_path / "d" / place / f"{n}.png")
+    for n in range(2):
+        save(picture(n, 16, 8), tmp_path / "d" / phase / "thumbs" / f"{n}.png")
+    for root in storages(tmp_path / "d"):
+        said = [note for note in make(mode, root).file_notes() if "folders inside" in note]
+        where = f"{root}/{phase}"
+        assert said == [
+            f"note: 2 of the 5 images of '{where}' are in folders inside, the others are not: all are used; move away "
+            f"those that you do not mean, such as '{where}/thumbs/0.png'"
+        ]
+
+
+def test_one_note_for_all_classes_names_the_fewer_images(tmp_path):
+    for name in "abc":
+        for place in (name, f"{name}/1", f"{name}/2"):
+            save(picture(1), tmp_path / "d" / place / "x.png")
+    (said,) = [note for note in make("labeled", tmp_path / "d").file_notes() if "folders inside" in note]
+    where = tmp_path / "d"
+    assert said.startswith(f"note: 6 of the 9 images of '{where}/a' and 2 more are in folders inside")
+    assert said.endswith(f"such as '{where}/a/x.png'")
+
+
 @pytest.mark.parametrize("name", COMPANIONS)
 def test_what_lies_beside_images_everywhere_gets_no_note(name, tmp_path):
     save(picture(1), tmp_path / "d" / "train" / "1.png")

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from data.fitting import fitting_models
+from data.notes.fitting import fitting_models
 from options.parse import parse
 from options.store import fill_from_dataset
 from registry import discovery

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data.label_maps import sample_files
+from data.notes.label_maps import sample_files
 from data.pair_sizes import halves, measure
 
 NOTED_FACTOR = 4  # times as wide and high

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.label_maps import MAX_LABELS, SAMPLE_FILES
+from data.notes.label_maps import MAX_LABELS, SAMPLE_FILES
 from tests.support.data_folders import make, save
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -35,6 +35,9 @@ MAPS = {
     "0 and 255": ("png", lambda n: grey(stripes(2, step=255))),
     "1 bit": ("png", lambda n: grey(stripes(2) > 0)),
     "16 bits": ("png", lambda n: grey(stripes(30, "uint16", 1000))),
+    "colours": ("png", lambda n: with_palette(stripes(21)).convert("RGB")),
+    "some of one colour": ("png", lambda n: with_palette(stripes(1 if n else 5) + 3).convert("RGB")),
+    "colours of 8 bits": ("bmp", lambda n: with_palette(stripes(3)).convert("RGB")),
     "palette": ("png", lambda n: with_palette(stripes(21))),
     "palette of many": ("png", lambda n: with_palette(stripes(200))),
     "gif": ("gif", lambda n: with_palette(stripes(5))),
@@ -47,6 +50,10 @@ MAPS = {
 OTHERS = {
     "colours": ("png", lambda n: picture(n)),
     "grey": ("png", lambda n: grey(photo(n))),
+    "a sketch in RGB": ("png", lambda n: grey(stripes(40, step=6)).convert("RGB")),
+    "two colours": ("png", lambda n: with_palette(stripes(2)).convert("RGB")),
+    "black and white in RGB": ("png", lambda n: grey(stripes(2, step=255)).convert("RGB")),
+    "too many colours": ("png", lambda n: with_palette(stripes(MAX_LABELS + 1)).convert("RGB")),
     "one too many": ("png", lambda n: grey(stripes(MAX_LABELS + 1))),
     "fractions": ("npy", lambda n: stripes(3, "float32") / 2),
     "one is a photograph": ("png", lambda n: grey(stripes(2, step=255) if n else photo(n))),
@@ -119,7 +126,7 @@ def test_the_sample_is_fixed_and_small(tmp_path, monkeypatch):
         save(grey(stripes(4, step=20, width=4, height=4)), tmp_path / "train" / f"{n:03d}.png")
     opened = []
     dataset = make("labeled", tmp_path.parent, "--phase", tmp_path.name, phase=tmp_path.name)
-    monkeypatch.setattr("data.label_maps.open_binary", lambda path: opened.append(path) or open(path, "rb"))
+    monkeypatch.setattr("data.notes.label_maps.open_binary", lambda path: opened.append(path) or open(path, "rb"))
     dataset.spec()
     first, opened[:] = [*opened], []
     dataset.spec()
@@ -154,6 +161,26 @@ def test_dark_masks_of_8_bits_get_a_hint(name, draw, said, tmp_path):
     found = notes(make("aligned", tmp_path, *flags), "--range_B auto")
     assert len(found) == bool(said) and all(f"images of B hold only {said}" in note for note in found)
     assert not notes(make("aligned", tmp_path, *flags, "--range_B", "auto"), "--range_B auto")
+
+
+def test_images_of_one_value_get_a_hint(tmp_path):
+    """Wholly transparent ones are white all over, whatever their colours."""
+
+    def clear(n):
+        image = picture(n).convert("RGBA")
+        image.putalpha(0)
+        return image
+
+    sides(tmp_path / "clear", ("png", clear), OTHERS["colours"])
+    (found,) = notes(make("unaligned", tmp_path / "clear"), "one value everywhere")
+    assert found == (
+        "hint: the images of A have one value everywhere, 255 (3 were read); --background none shows the colours of "
+        "transparent images"
+    )
+    assert not notes(make("unaligned", tmp_path / "clear", "--background", "none"), "one value everywhere")
+    sides(tmp_path / "black", ("png", lambda n: grey(stripes(1))), OTHERS["colours"])
+    (found,) = notes(make("unaligned", tmp_path / "black"), "one value everywhere")
+    assert found == "hint: the images of A have one value everywhere, 0 (3 were read)"
 
 
 def test_the_hint_for_masks_of_0_and_1_can_be_followed(tmp_path, command):

@@ -15,6 +15,7 @@ from util.errors import DataError
 
 SAMPLE_FILES = 16  # of each side, evenly spread
 MAX_LABELS = 64  # values of a label map at most
+MIN_COLOURS = 3  # of label maps in colours; images of two colours may be drawings
 MAX_SAMPLED_PIXELS = 1 << 24  # larger files are not read for notes
 BYTES_PER_PIXEL = 4  # assumed for files that do not state their size
 COARSE_VALUES = 4096  # values that are compared first, because most images have too many
@@ -37,6 +38,7 @@ class StoredValues(NamedTuple):
     is_label_map: bool = False
     labels: int = 0  # number of values
     is_small: bool = True  # whether it takes little time to read
+    has_colours: bool = False  # whether the labels are colours
     loses_indices: bool = False  # whether the luminance of its colours differs from its palette indices
 
 
@@ -44,7 +46,7 @@ def label_map_notes(dataset: Any) -> list[str]:
     """Return notes about palettes, label maps and dark masks among the files of a dataset, one line each."""
     notes = []
     for side, files in _sample_sides(dataset).items():
-        looks = _look_at_files(files, dataset.read_options.max_pixels)
+        looks = _look_at_files(files, dataset.read_options.max_pixels, colours=dataset.o.isTrain)
         notes += [*_palette_note(dataset, side, looks), *_scaling_note(dataset, side, looks)]
         notes += _dark_note(dataset, side, files, looks)
     return notes
@@ -72,20 +74,23 @@ def sample_files(lists: Sequence[Paths]) -> list[str]:
     return [lists[owner][index - int(ends[owner])] for owner, index in zip(owners, chosen, strict=True)]
 
 
-def _look_at_files(files: SideFiles, max_pixels: int) -> dict[str, StoredValues]:
-    """Return what the files hold; after the first that is no label map, only palettes are looked for."""
+def _look_at_files(files: SideFiles, max_pixels: int, colours: bool) -> dict[str, StoredValues]:
+    """Return what the files hold; after the first that is no label map, only palettes are looked for.
+
+    colours: whether label maps in colours are looked for, which takes longer.
+    """
     looks: dict[str, StoredValues] = {}
     may_be_labels = True
     for path in files.files:
         try:
-            looks[path] = _look_at_file(path, files.half, max_pixels, may_be_labels)
+            looks[path] = _look_at_file(path, files.half, max_pixels, may_be_labels, colours)
         except Exception:  # decoders raise many types; the file is reported when it is used
             continue
         may_be_labels = may_be_labels and looks[path].is_label_map
     return looks
 
 
-def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: bool) -> StoredValues:
+def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: bool, colours: bool) -> StoredValues:
     with open_binary(path) as file:
         source = identify(file, path, max_pixels)
         image = source.image
@@ -94,16 +99,21 @@ def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: b
         one_channel = image is None or image.mode in ONE_CHANNEL_MODES or image.mode.startswith("I;16")
         pixels = size[0] * size[1] if image is not None else size_and_mtime(path)[0] // BYTES_PER_PIXEL
         is_small = pixels <= MAX_SAMPLED_PIXELS
-        if not one_channel or not is_small or not (may_be_labels or has_palette):
+        is_colour = image is not None and image.mode == "RGB" and source.kind == "8 bits" and colours
+        if not (one_channel or is_colour) or not is_small or not (may_be_labels or has_palette):
             return StoredValues(size, has_palette, is_small=is_small)
-        picture, _ = DECODERS[source.kind](source, 1)
+        picture, _ = DECODERS[source.kind](source, 3 if is_colour else 1)
         array = to_array(picture)
     array = _half(array, half)
+    if is_colour:
+        count = _count_colours(array)
+        return StoredValues((array.shape[1], array.shape[0]), False, count > 0, count, has_colours=count > 0)
     count = _count_labels(array) if array.shape[2] == 1 else 0
     # an animation or a photograph may be a GIF, whose palette says nothing
     is_label_map = bool(count) or (has_palette and image.format != "GIF")
     loses_indices = has_palette and bool((np.asarray(image.convert("RGB").convert("L")) != np.asarray(image)).any())
-    return StoredValues((array.shape[1], array.shape[0]), has_palette, is_label_map, count, True, loses_indices)
+    size = array.shape[1], array.shape[0]
+    return StoredValues(size, has_palette, is_label_map, count, loses_indices=loses_indices)
 
 
 def _count_labels(array: np.ndarray) -> int:
@@ -114,6 +124,17 @@ def _count_labels(array: np.ndarray) -> int:
         if len(values) > MAX_LABELS or (values.dtype.kind == "f" and (values % 1).any()):
             return 0
     return len(values)
+
+
+def _count_colours(array: np.ndarray) -> int:
+    """Return the number of colours of an image (H, W, 3) uint8; 0 if more than MAX_LABELS, or greys (sketches)."""
+    flat = array.reshape(-1, 3)
+    coarse = flat[:: max(1, len(flat) // COARSE_VALUES)]
+    if len(np.unique(coarse, axis=0)) > MAX_LABELS:
+        return 0
+    colours = np.unique(flat.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32))
+    are_grey = (colours >> 16 == colours & 255).all() and (colours >> 8 & 255 == colours & 255).all()
+    return len(colours) if len(colours) <= MAX_LABELS and not are_grey else 0
 
 
 def _palette_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
@@ -138,7 +159,14 @@ def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
     if not all(look.is_label_map for look in looks.values()):
         return []
     most = max(look.labels for look in looks.values())
-    kind = "a palette" if any(look.has_palette for look in looks.values()) else f"one channel, {most} values at most"
+    if most < MIN_COLOURS and any(look.has_colours for look in looks.values()):
+        return []
+    kind = (
+        f"{most} colours at most"
+        if any(look.has_colours for look in looks.values())
+        else f"one channel, {most} values at most"
+    )
+    kind = "a palette" if any(look.has_palette for look in looks.values()) else kind
     what = f"note: the images of {side} look like label maps ({kind}), and scaling mixes neighbouring values"
     return [f"{what}; --{flag} nearest keeps them"]
 
@@ -161,8 +189,14 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
         lo, hi = min(lo, int(array.min())), max(hi, int(array.max()))
         if array.dtype != np.uint8 or hi - lo >= limit:
             return []
-    if hi <= lo:
+    if hi < lo:  # none could be read
         return []
+    if hi == lo:
+        if not o.isTrain:
+            return []
+        what = f"hint: the images of {side} have one value everywhere, {lo} ({len(looks)} were read)"
+        may_be_clear = dataset.read_options.background == (lo, lo, lo)
+        return [what + "; --background none shows the colours of transparent images" * may_be_clear]
     what = f"hint: the images of {side} hold only {lo} to {hi} ({len(looks)} were read) of the range 0 to 255"
     return [
         f"{what}; {'' if o.isTrain else 'if the run was trained on all of it, '}--range_{side[0]} auto uses all of it"
