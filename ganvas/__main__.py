@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print(lines: list[str], _: object) -> int:
-    print("\n".join(lines))
+    from util.errors import print_line
+
+    print_line(*lines)
     return 0
 
 

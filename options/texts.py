@@ -7,7 +7,7 @@ from options.fields import Flag, Options
 from options.recipe import describe
 from registry.kinds import PART_TABLES
 from registry.lookup import entries, table
-from util.errors import printable
+from util.errors import print_line, printable
 from util.size import Size
 
 _LEGEND = """\
@@ -18,12 +18,13 @@ A flag without a value is a switch: off, unless [on] is its default."""
 def print_usage() -> int:
     """Print how train.py is called, with three examples; return exit code 2."""
     train = _called("train")
-    print(f"""\
-usage: {train} --model NAME --dataroot FOLDER --name RUN [--flag value ...]
-  {train} --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB
-  {train} --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file
-  {train} --model cgan --dataroot ./hands --name hands            classes of images, one folder each
---dataroot demo trains on generated images. --help lists every flag, --list every model.""")
+    print_line(
+        f"usage: {train} --model NAME --dataroot FOLDER --name RUN [--flag value ...]",
+        f"  {train} --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB",
+        f"  {train} --model pix2pix --dataroot ./facades --name fac         pairs, A and B side by side in one file",
+        f"  {train} --model cgan --dataroot ./hands --name hands            classes of images, one folder each",
+        "--dataroot demo trains on generated images. --help lists every flag, --list every model.",
+    )
     return 2
 
 
@@ -38,7 +39,7 @@ def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
     model: whose defaults they are; "" for those that a model may change.
     """
     position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
-    print(f"usage: {_called(phase)} {position}[--flag value ...]")
+    print_line(f"usage: {_called(phase)} {position}[--flag value ...]")
     others = "A model may have other defaults: --model NAME --help."
     whose = f"Defaults are those of {printable(model)}." if model else others
     print(f"{_LEGEND} {whose}\n")

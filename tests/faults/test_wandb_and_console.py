@@ -350,7 +350,7 @@ ESCAPES = ("printable", "format_problems", "error_text")  # their results hold n
 SAFE = {
     "cli/main.py": {"map(printable, trace.splitlines())": "each line is escaped"},
     "options/texts.py": {
-        "{phase}": "train or test", "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",
+        "_LEGEND": "fixed", "_format_flag": "fields and their help, in code",
         "{kind}": "a name of PART_TABLES"},
     "util/errors.py": {"(text, file=stream)": "print_line has escaped it"},
 }  # fmt: skip
