@@ -64,31 +64,31 @@ def training(o, report=None, signals=True):
 
 
 def train(run, loader, display, preview, stop):
-    """Train from the run's current position to its last epoch; after a signal, save the run and raise Stopped."""
+    """Train from the run's position until it is done, or save it and raise Stopped after a signal."""
     o, progress, timer = run.o, run.progress, Timer()
-    while not run.done:  # one epoch each
-        lr = o.lr * run.begin_epoch()  # it sets the optimisers' rates and returns the factor; lr is only shown
+    while not run.done:  # one epoch each; done: after the last one, or by --early_stop
+        lr = o.lr * run.set_learning_rates()  # sets what --lr_policy says, and returns its factor; lr is only shown
         for batch in timer.waiting("data", stop.until_requested(loader.epoch(progress.epoch, skip=progress.seen))):
             with timer("compute"):
-                out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())  # now: step, epoch
+                out, losses = train_step(run.train_state, to_device(batch, run.device), run.now())  # now: epoch, step
                 run.losses.add(losses)
-            progress.advance(run.batch_images(batch), timer.last["compute"], timer.last["data"])  # times: for the log
+            progress.advance(run.count_images(batch), timer.last["compute"], timer.last["data"])  # of all processes
             with timer("display"):
-                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # first_visuals(...) if due
+                display.step(progress, run.losses.latest, first_visuals, run.model, out, o)  # images only if due
             del out, losses  # free their graph before the next step builds its own
             with timer("save"):
-                run.save_if_due(unless=bool(stop.signal))  # after a signal it is saved below
+                run.save_if_due(unless=bool(stop.signal))  # by images or minutes; after a signal it is saved below
             yield progress
 
         # The end of the epoch: measure, show and save what is due.
         if not progress.epoch_done:  # only a signal ends it early, after a step or while waiting for a batch
             run.save_latest()
             raise Stopped(stop.signal, f"stopped and saved in epoch {progress.epoch}; {resume_command(o)}")
-        measured = run.evaluation.measure(run, timer, stop)  # --metrics, with test.py's weights; None if not due
+        measured = run.evaluation.measure(run, timer, stop)  # --metrics, of averaged weights (--ema); None if not due
         display.epoch(progress, run.losses.epoch_means(), timer.take(), lr, measured)  # take: seconds until here
-        with timer("display"), run.ema.applied():  # the page shows the average, if there is one, as test.py does
-            has_sheets = display.preview(progress, preview)  # fixed samples; weights of generated sheets are kept
-        with timer("save"):  # the signal is read once: what is saved and what is raised must agree
+        with timer("display"), run.ema.applied():  # the page shows averaged weights, if there are any, as test.py does
+            has_sheets = display.preview(progress, preview)  # fixed samples, or sheets if images are made from noise
+        with timer("save"):  # weights that made sheets are kept; the signal is read once, for both uses
             epoch = run.end_epoch(keep_weights=has_sheets, force_save=bool(stop_signal := stop.signal))
         if stop_signal and not run.done:
             raise Stopped(stop_signal, f"stopped and saved after epoch {epoch}; {resume_command(o)}")
@@ -96,15 +96,15 @@ def train(run, loader, display, preview, stop):
 
 def train_step(state, batch, now):
     """Run forward on a batch, then train each phase that is due; return (outputs to show, {phase: {term: scalar}})."""
-    forward_pass, losses = run_forward(state, batch, now), {}  # calls the model; a loss detaches what it does not train
+    forward_pass, losses = run_forward(state, batch, now), {}  # calls the model, with all networks trainable
     for phase in state.due_phases(now):  # a phase: a loss and the networks that it trains
         with state.only_trainable(phase), error_context(f"phase {phase.name}", state.model, phase.loss):
             state.optimizers.zero_grad(phase.name)
-            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)
+            terms = forward_pass.compute_gradients(phase, state.optimizers.scale_loss)  # backward; fp16 scales the loss
             terms = state.average_gradients(phase, terms)  # over processes, and the terms too
             if not state.check_losses(terms, batch):
-                break  # NaN or Inf: --on_nan skips the rest of the batch, or has restored earlier weights, or raised
+                break  # NaN or Inf: --on_nan skips this phase and later ones, has restored older weights, or raised
             state.optimizers.step(phase.name)
         losses[phase.name] = terms
-    state.end_step(now)  # the model's after_step, --warmup, --ema
+    state.end_step(now)  # the model's after_step, --warmup, --ema; also after a skipped batch
     return forward_pass.out, losses

@@ -71,7 +71,7 @@ class TrainingStep:
         self.batch = to_device(next(Loader(dataset, o, shuffle=not o.serial_batches).epoch(1)), self.device)
         apply_runtime_options(model.networks(), o, self.device)
         self.run = Run(o, Path(shared), model, self.device, 1, spec.classes)
-        self.run.begin_epoch()
+        self.run.set_learning_rates()
         self.step = 0
 
     def once(self) -> dict[str, Any]:

@@ -28,14 +28,18 @@ SYNONYMS = (  # names of one thing in scripts, here and elsewhere, without "_" a
 )
 
 
+def command_name(otherwise: str) -> str:
+    """Return the command if it is one of `ganvas`, such as "ganvas export" (ganvas/__main__.py), or else otherwise."""
+    return sys.argv[0] if sys.argv[0].startswith("ganvas ") else otherwise
+
+
 class Command(argparse.ArgumentParser):
     """An ArgumentParser that raises OptionError and suggests the nearest flag for an unknown one."""
 
     def __init__(self, script: str, doc: str | None):
         first, _, rest = (doc or "").partition("\n\n")
         more = {"description": first, "epilog": rest, "allow_abbrev": False, "exit_on_error": False}
-        prog = sys.argv[0] if sys.argv[0].startswith("ganvas ") else os.path.basename(script)  # ganvas/__main__.py
-        super().__init__(prog=prog, **more)  # type: ignore[arg-type]
+        super().__init__(prog=command_name(os.path.basename(script)), **more)  # type: ignore[arg-type]
         self.add_argument("--debug", action="store_true", help="show tracebacks")
 
         self.argv: list[str] = []

@@ -38,11 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from util.errors import print_line
     from util.spelling import name_hint
 
-    if command in ("-h", "--help"):
+    if command in ("-h", "--help", "--version"):
         usage = f"usage: ganvas {'|'.join(present)} [--help], ganvas --version"
-        return run_command(_print, [usage, *(f"  {name:<12}{HELP[name]}" for name in present)])
-    if command == "--version":
-        return run_command(_print, [f"ganvas {__version__}"])
+        lines = [usage, *(f"  {name:<12}{HELP[name]}" for name in present)]
+        if command == "--version":
+            lines = [f"ganvas {__version__}"]
+        return run_command(lambda lines, report: print_line(*lines), lines)
     if command not in present:
         remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"
         print_line(f"error: command '{command}': there is no such command; {remedy}", is_error=True)
@@ -52,13 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, words = ("train", WORDS[command] + words) if command in WORDS else (command, words)
         return run_script(name, words, answer_help, parse)
     return run_command(importlib.import_module(ROOMS + SCRIPTS[command]).main, words)
-
-
-def _print(lines: list[str], _: object) -> int:
-    from util.errors import print_line
-
-    print_line(*lines)
-    return 0
 
 
 def is_present(command: str) -> bool:

@@ -1,8 +1,8 @@
 """Print --help and --list, and say which flags do not fit a run's weights."""
 
-import sys
 import textwrap
 
+from cli.script import command_name
 from options.fields import Flag, Options
 from options.recipe import describe
 from registry.kinds import PART_TABLES
@@ -17,7 +17,7 @@ A flag without a value is a switch: off, unless [on] is its default."""
 
 def print_usage() -> int:
     """Print how train.py is called, with three examples; return exit code 2."""
-    train = _called("train")
+    train = command_name("python train.py")
     print_line(
         f"usage: {train} --model NAME --dataroot FOLDER --name RUN [--flag value ...]",
         f"  {train} --model cycle_gan --dataroot ./horse2zebra --name h2z   two kinds of images, in trainA and trainB",
@@ -28,18 +28,13 @@ def print_usage() -> int:
     return 2
 
 
-def _called(phase: str) -> str:
-    """Return how the user called the command; sys.argv[0] is of ganvas/__main__.py, or a file."""
-    return sys.argv[0] if sys.argv[0].startswith("ganvas ") else f"python {phase}.py"
-
-
 def print_help(phase: str, flags: list[Flag], model: str = "") -> int:
     """Print every flag with its default and meaning, grouped by owner; return exit code 0.
 
     model: whose defaults they are; "" for those that a model may change.
     """
     position = "--name NAME [FOLDER_OR_FILE] " if phase == "test" else ""  # see options/names/position.py
-    print_line(f"usage: {_called(phase)} {position}[--flag value ...]")
+    print_line(f"usage: {command_name(f'python {phase}.py')} {position}[--flag value ...]")
     others = "A model may have other defaults: --model NAME --help."
     whose = f"Defaults are those of {printable(model)}." if model else others
     print(f"{_LEGEND} {whose}\n")

@@ -172,11 +172,11 @@ class Run:
         """Return what the model's methods are told in the next step."""
         return self.train_state.now(self.progress.step, self.progress.epoch, self.progress.share)
 
-    def batch_images(self, batch: dict[str, Any]) -> int:
+    def count_images(self, batch: dict[str, Any]) -> int:
         """Return the number of images in a training step's batch, of all processes."""
         return ranks.pulse.share.total if ranks.pulse.share else len(batch["A"])
 
-    def begin_epoch(self) -> float:
+    def set_learning_rates(self) -> float:
         """Set the learning rates of the epoch; return the factor on --lr."""
         lr_factor = lr_schedule.lr_factor(self.progress.epoch, self.o, self.history, self.evaluation.plateau)
         self.optimizers.set_lr(lr_factor, self.progress.step)

@@ -1,10 +1,11 @@
 """Compare two processes with one process that trains on the same batches: equality, speed and communication.
 
-On a CPU, two processes of one thread each beside one of two threads; with --gpus, two GPUs beside one. Prints images/s
-of both, their ratio, the bytes and the share of the time that processes spend on adding up, and by how much any loss
+On a CPU, two processes of one thread each beside one of two threads; with --gpus, two GPUs beside one. Both are
+measured in turns, because a shared machine's speed varies. Prints the median images/s of both, the median, lowest and
+highest ratio of a turn, the bytes and the share of the time that processes spend on adding up, and by how much any loss
 differs at most over 10 steps in float64. Without two GPUs, --gpus says so and measures nothing.
 
-Usage: python benchmarks/distributed/processes.py [--gpus] [--size 128] [--steps 20] [--batch_size 4]
+Usage: python benchmarks/distributed/processes.py [--gpus] [--size 128] [--steps 6] [--turns 3] [--batch_size 4]
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -31,30 +33,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--gpus", action="store_true", help="two GPUs beside one, instead of CPU cores")
     parser.add_argument("--size", type=int, default=128, help="side of the images")
-    parser.add_argument("--steps", type=int, default=20, help="measured, after two others")
+    parser.add_argument("--steps", type=int, default=6, help="measured in each turn, after two others")
+    parser.add_argument("--turns", type=int, default=3, help="each measures both, the other one first each time")
     parser.add_argument("--batch_size", type=int, default=4, help="of both processes together, even")
     parser.add_argument("--inside", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--equal_steps", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
         return measure(args)
     if args.gpus and torch.cuda.device_count() < 2:
         return print(f"nothing measured: two GPUs are needed, there are {torch.cuda.device_count()}")
-    titles = f"{'1 process':>12}{'2 processes':>13}{'ratio':>7}{'MB a step':>11}{'adding up':>11}{'difference':>12}"
-    print(f"{'model':<12}{titles}")
+    print(f"{'model':<12}{'1 process':>12}{'2 processes':>13}{'ratio':>7}  {'of turns':<14}", end="")
+    print(f"{'MB a step':>11}{'adding up':>11}{'difference':>12}")
     for model in MODELS:
-        one, two = (started(args, model, count) for count in (1, 2))
-        ratio = two["images_s"] / one["images_s"]
-        speeds = f"{one['images_s']:>10.2f}/s{two['images_s']:>11.2f}/s{ratio:>7.2f}"
-        pairs = zip(one["losses"], two["losses"], strict=True)
-        difference = max(abs(a - b) / max(abs(a), 1e-9) for a, b in pairs)
-        costs = f"{two['bytes'] / 1e6:>11.1f}{two['share']:>11.1%}{difference:>12.1e}"
-        print(f"{model:<12}{speeds}{costs}", flush=True)
+        turns: list[dict[int, dict[str, Any]]] = []  # of each turn: what 1 and 2 processes measured
+        for turn in range(args.turns):
+            steps = 0 if turn else EQUAL_STEPS
+            turns.append({count: started(args, model, count, steps) for count in ((1, 2), (2, 1))[turn % 2]})
+        print(f"{model:<12}{row(turns)}", flush=True)
 
 
-def started(args: Any, model: str, processes: int) -> dict[str, Any]:
-    """Return what a new command measures."""
+def row(turns: list[dict[int, dict[str, Any]]]) -> str:
+    """Return the figures of a model's turns."""
+    one, two = (median(turn[count]["images_s"] for turn in turns) for count in (1, 2))
+    ratios = [turn[2]["images_s"] / turn[1]["images_s"] for turn in turns]
+    between = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    pairs = zip(turns[0][1]["losses"], turns[0][2]["losses"], strict=True)
+    difference = max(abs(a - b) / max(abs(a), 1e-9) for a, b in pairs)
+    share = median(turn[2]["share"] for turn in turns)
+    speeds = f"{one:>10.2f}/s{two:>11.2f}/s{median(ratios):>7.2f}  {between:<14}"
+    return f"{speeds}{turns[0][2]['bytes'] / 1e6:>11.1f}{share:>11.1%}{difference:>12.1e}"
+
+
+def started(args: Any, model: str, processes: int, equal_steps: int) -> dict[str, Any]:
+    """Return what a new command measures. equal_steps: how many steps in float64 it takes first."""
     own = ["--size", str(args.size), "--steps", str(args.steps), "--batch_size", str(args.batch_size)]
-    own += ["--gpus"] if args.gpus else []
+    own += ["--equal_steps", str(equal_steps)] + (["--gpus"] if args.gpus else [])
     python = [sys.executable]
     if processes > 1:
         python += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -74,7 +88,7 @@ def measure(args: Any) -> None:
     from util import ranks
 
     launch.join_others("processes", [], Report())
-    losses = [value for step in trained(args, torch.float64, EQUAL_STEPS) for value in step]
+    losses = [value for step in trained(args, torch.float64, args.equal_steps) for value in step]
     spent, sent, add_up = [0.0], [0], gradients._add_up
 
     def timed(tensors: list[torch.Tensor]) -> None:

@@ -19,8 +19,8 @@ from training.train_state import TrainState
 from util.progress import Progress
 
 PAGE = (ROOT / "docs/batch.md").read_text(encoding="utf-8")
-ROWS = {int(row[0]): row[1:] for line in PAGE.splitlines() if (row := [cell.strip() for cell in line.split("|")[1:-1]])
-        and row[0].isdecimal()}  # fmt: skip
+ROWS = {row[0]: row[1:] for line in PAGE.splitlines() if (row := [cell.strip() for cell in line.split("|")[1:-1]])
+        and row[0][:1].isdecimal()}  # fmt: skip
 
 
 def words(text):
@@ -39,38 +39,51 @@ def test_each_station_is_in_its_file(number):
         assert found and all(re.search(rf"class {each}\b", "".join(sources.values())) for each in owner), name
 
 
+def first_step(*argv):
+    """Return the model, options, first sample, first batch, outputs and losses of a run's first step."""
+    flags = ["--ngf", "1", "--ndf", "1", "--num_threads", "0", "--gpu_ids", "-1"]
+    o = parse([*argv, *flags], "train")
+    dataset = find("dataset", o.dataset_mode)(o)
+    model = find("model", o.model)(o, fill_from_dataset(o, dataset.spec()))
+    batch = next(Loader(dataset, o, shuffle=True).epoch(1))
+    state = TrainState.from_options(model, o)
+    return model, o, dataset[0], batch, *train_step(state, batch, state.now(0))
+
+
+def told(number):
+    return ROWS[number][-1]
+
+
 def test_what_there_is_after_each_station(tmp_path):
     """A pair goes the way, with the default sizes and small networks."""
     (tmp_path / "facades" / "train").mkdir(parents=True)
     picture(0, 512, 256).save(tmp_path / "facades" / "train" / "1.jpg")
-    flags = ["--netG", "unet_256", "--ngf", "1", "--ndf", "1", "--num_threads", "0", "--gpu_ids", "-1"]
-    argv = ["--model", "pix2pix", "--dataroot", str(tmp_path / "facades"), "--name", "fac", *flags]
-    o = parse(argv, "train")
-    dataset = find("dataset", o.dataset_mode)(o)
-    spec = fill_from_dataset(o, dataset.spec())
-    model = find("model", o.model)(o, spec)
-    (batch,) = Loader(dataset, o, shuffle=True).epoch(1)
-    state, meter = TrainState.from_options(model, o), LossMeter()
-    out, losses = train_step(state, batch, state.now(0))
+    dataroot = str(tmp_path / "facades")
+    model, o, sample, batch, out, losses = first_step("--model", "pix2pix", "--dataroot", dataroot, "--name", "fac")
+    meter = LossMeter()
     meter.add(losses)
     pictures = first_visuals(model, out, o)
-
-    def told(number):
-        return ROWS[number][-1]
-
-    sample = dataset[0]
-    assert list(sample) == ["A", "B", "path_A", "path_B"] == words(told(5)) and "(3, 256, 256)" in told(5)
+    assert list(sample) == ["A", "B", "path_A", "path_B"] == words(told("5")) and "(3, 256, 256)" in told("5")
     assert sample["A"].shape == sample["B"].shape == (3, 256, 256) and sample["A"].dtype == torch.float32
-    assert list(batch) == words(told(6)) and "(1, 3, 256, 256)" in told(6) and batch["A"].shape == (1, 3, 256, 256)
+    assert list(batch) == words(told("6")) and "(1, 3, 256, 256)" in told("6") and batch["A"].shape == (1, 3, 256, 256)
     assert batch["path_A"] == [str(tmp_path / "facades" / "train" / "1.jpg")]
-    assert ["out", *out] == words(told(9)) and {value.shape for value in out.values()} == {(1, 3, 256, 256)}
+    assert ["out", *out] == words(told("9")) and {value.shape for value in out.values()} == {(1, 3, 256, 256)}
     terms = [name for phase in losses.values() for name in phase]
-    assert list(losses) == ["D", "G"] and ["losses", *terms] == words(told(10))
-    assert [phase.weight for phase in model.phases()] == [0.5, 1.0] and "(D: 0.5)" in ROWS[10][0]
+    assert list(losses) == ["D", "G"] and ["losses", *terms] == words(told("10"))
+    assert [phase.weight for phase in model.phases()] == [0.5, 1.0] and "(D: 0.5)" in ROWS["10"][0]
     assert list(meter.latest) == terms and not any(value.requires_grad for value in meter.latest.values())
-    assert list(pictures) == words(told(13)) and pictures["fake_B"].shape == (256, 256, 3)
+    assert list(pictures) == words(told("13")) and pictures["fake_B"].shape == (256, 256, 3)
     assert str(pictures["fake_B"].dtype) == "uint8"
     run = tmp_path / "checkpoints" / "fac"
     run.mkdir(parents=True)
     Html(o, run).images(Progress(epoch_size=1, last_epoch=1), pictures)
-    assert all((run / name).is_file() for name in re.findall(r"`(web/[\w./]+)`", told(14)))
+    assert all((run / name).is_file() for name in re.findall(r"`(web/[\w./]+)`", told("14")))
+
+
+def test_what_there_is_of_cycle_gan():
+    argv = ["--model", "cycle_gan", "--dataroot", "demo", "--name", "h2z", "--crop_size", "32", "--load_size", "32"]
+    _, _, sample, batch, out, losses = first_step(*argv)
+    assert list(sample) == list(batch) == words(told("5"))
+    assert ["out", *out] == words(told("9, two ways"))
+    assert list(losses) == ["G", "D"]
+    assert ["losses", *(name for phase in losses.values() for name in phase)] == words(told("10, two ways"))

@@ -20,7 +20,7 @@ def make(tmp_path):
         torch.manual_seed(0)
         model = find("model", "cut")(o, Spec(o.input_nc, o.output_nc, 32, 32))
         made = Run(o, tmp_path, model, torch.device("cpu"), 1000)
-        made.begin_epoch()
+        made.set_learning_rates()
         return made
 
     return run

@@ -46,7 +46,7 @@ def make_run(tmp_path, model, *flags):
     torch.manual_seed(0)
     built = find("model", model)(o, Spec(o.input_nc, o.output_nc, o.crop_size, o.crop_size, CLASSES))
     run = Run(o, tmp_path, built, torch.device("cpu"), 1000)
-    run.begin_epoch()
+    run.set_learning_rates()
     return run
 
 

@@ -42,7 +42,7 @@ def trained(model, *flags, steps=3, double=False, prepare=lambda run: None, devi
     apply_runtime_options(built.networks(), o, device)
     run = Run(o, Path("run"), built.double() if double else built, device, 1000, spec.classes)
     prepare(run)
-    run.begin_epoch()
+    run.set_learning_rates()
     found = []
     for step, batch in zip(range(steps), Loader(dataset, o, shuffle=True).epoch(1), strict=False):
         numbers = {

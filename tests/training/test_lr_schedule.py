@@ -129,7 +129,7 @@ def test_a_run_sets_every_optimizer_to_the_epochs_rate(policy, tmp_path):
     run = Run(o, tmp_path, Two(), torch.device("cpu"), 1)
     rates = []
     for _ in range(7):
-        fraction = run.begin_epoch()
+        fraction = run.set_learning_rates()
         assert run.optimizers["D"].param_groups[0]["lr"] == pytest.approx(0.5 * fraction)
         rates.append(run.optimizers["G"].param_groups[0]["lr"])
         run.losses.add({"G": {"loss": 1.0}})
@@ -156,7 +156,7 @@ def test_plateau_follows_the_generators_mean_loss(tmp_path):
     run = Run(o, tmp_path, Two(), torch.device("cpu"), 2)
     got = []
     for epoch in range(9):
-        got.append(run.begin_epoch())
+        got.append(run.set_learning_rates())
         for generator in (1.0, 3.0):  # level in the mean, while the discriminator's keeps falling
             terms = {"G_GAN": torch.tensor(generator, requires_grad=True), "G_L1": torch.ones((), requires_grad=True)}
             run.losses.add({"D": {"D_real": 0.5**epoch}, "G": terms | {"G_GAN_logged": terms["G_GAN"].detach()}})
