@@ -11,11 +11,7 @@ from data.decoding.header_check import size_mismatch_text
 from data.decoding.images import convert_channels
 from data.decoding.raster import Picture
 from data.input_stack import describe_inputs, find_inputs
-from data.listing import layouts
-from data.listing.paths import Paths
-from data.names.inputs import format_inputs
-from data.notes.fitting import naming_models
-from data.pair_sizes import (
+from data.joined_pairs import (
     describe_proportions,
     describe_sizes,
     fits_pair,
@@ -25,6 +21,10 @@ from data.pair_sizes import (
     pair_question,
     proportions,
 )
+from data.listing import layouts
+from data.listing.paths import Paths
+from data.names.inputs import format_inputs
+from data.notes.fitting import naming_models
 from data.transforms import Preprocess
 from util.errors import DataError, count_text
 from util.size import Size

@@ -5,12 +5,12 @@ import numpy as np
 from data.base import BaseDataset, Sample
 from data.decoding.cielab import rgb_to_lab
 from data.decoding.raster import to_array
+from data.joined_pairs import twice_as_wide
 from data.listing import layouts
 from data.listing.manifest import is_manifest
 from data.listing.paths import Paths
 from data.notes.fitting import naming_models
 from data.notes.label_maps import sample_files
-from data.pair_sizes import twice_as_wide
 from util.errors import DataError, OptionError
 
 GREY_REMEDY = "give images in colour"

@@ -15,6 +15,7 @@ from PIL import Image
 
 from data.base import BaseDataset, Sample, Spec, column_values
 from data.decoding.images import convert_channels
+from data.joined_pairs import twice_as_wide
 from data.listing import manifest
 from data.listing.columns import Columns, find_kinds
 from data.listing.files import (
@@ -42,7 +43,6 @@ from data.names.class_folders import check_phases, folder_questions
 from data.names.class_names import describe_classes, select_classes, shorten
 from data.names.phase_names import divided_phases, spelled_phases
 from data.notes.fitting import naming_models
-from data.pair_sizes import twice_as_wide
 from util.errors import DataError, are_text, count_text, raise_if_any
 
 IDX_MAGIC = {3: 0x803, 1: 0x801}  # number of dimensions -> magic number of an idx file of uint8

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from data.base import BaseDataset, Sample
+from data.joined_pairs import measure
 from data.listing import layouts
 from data.listing.files import find_storage, is_folder
 from data.listing.paths import Paths
 from data.listing.shards import Shards
 from data.notes.fitting import fitting_models, naming_models
-from data.pair_sizes import measure
 from util.errors import OptionError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.batches import Batch, batch_signature, concat_batches
-from inference.copies import Copies
+from inference.model_copies import Copies
 from inference.model_state import CallWatch, shared_copies, undone_changes
 from inference.several_results import SeveralResults
 

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from data.decoding.images import open_image
 from data.decoding.raster import to_array
+from data.joined_pairs import fits_pair, proportions
 from data.listing.files import is_folder, list_files
 from data.listing.paths import PHASES
-from data.pair_sizes import fits_pair, proportions
 from metrics.evaluation import Evaluation
 from serialization import rank_exchange
 from util import ranks

@@ -5,7 +5,7 @@ from torch import nn
 
 from networks.antialias import BlurPool, BlurUpsample
 from networks.architectures.stylegan2 import EqualisedConv2d
-from networks.runtime.calls import is_training
+from networks.runtime.network_calls import is_training
 from networks.toolbox.noise_input import image_channels
 from networks.upsample import ResizeConv
 

@@ -33,6 +33,7 @@ MOVED = {  # old module: the modules that now hold its contents
     "data.loading.collate": "data.loading.loader data.loading.shared_memory",
     "data.manifest": "data.listing.manifest",
     "data.orientation": "data.decoding.orientation",
+    "data.pair_sizes": "data.joined_pairs",
     "data.paths": "data.listing.paths",
     "data.profiles": "data.decoding.icc",
     "data.raster": "data.decoding.raster",

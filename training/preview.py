@@ -13,7 +13,7 @@ from displays.group import any_display_overrides, error_text
 from inference.sampling import Request, has_sampler, sample_sheets
 from inference.visuals import first_visuals
 from registry.training_position import Now, call_with_now
-from training.as_in_test import in_test_mode, open_phase, options_of_test
+from training.test_mode import in_test_mode, open_phase, options_of_test
 from util import ranks
 from util.device import to_device
 from util.errors import DataError, print_line

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from data.joined_pairs import halves, measure
 from data.notes.label_maps import sample_files
-from data.pair_sizes import halves, measure
 
 NOTED_FACTOR = 4  # times as wide and high
 

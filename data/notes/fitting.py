@@ -11,11 +11,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from data.joined_pairs import twice_as_wide
 from data.listing import layouts
 from data.listing.files import PHASE_FOLDERS, PHASES, is_folder, list_folders
 from data.listing.listing_cache import listed_once
 from data.listing.manifest import find_manifest
-from data.pair_sizes import twice_as_wide
 from registry.lookup import entries, find
 from registry.suggestions import models_by_dataset_mode
 from util.errors import DataError, OptionError, UserError

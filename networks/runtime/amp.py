@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from networks.runtime.calls import Entry, is_training, tune_calls
+from networks.runtime.network_calls import Entry, is_training, tune_calls
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PADDINGS = (nn.ReflectionPad2d, nn.ReplicationPad2d)

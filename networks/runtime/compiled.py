@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from networks.runtime.amp import is_autocast_disabled
-from networks.runtime.calls import Entry, is_training, tune_calls
 from networks.runtime.eager import is_eager
+from networks.runtime.network_calls import Entry, is_training, tune_calls
 from networks.runtime.snapshot import Snapshot
 from networks.toolbox.spectral_norm import norms
 from util.errors import first_line, print_line

@@ -16,7 +16,7 @@ from inference.sampling import Request, has_sampler, sample_tensors
 from inference.visuals import collect_visuals
 from pages.names import UniqueNames
 from registry.training_position import Now, call_with_now
-from training.as_in_test import open_phase, options_of_test
+from training.test_mode import open_phase, options_of_test
 from util.device import to_device
 from util.errors import DataError, OptionError, UserError, count_text, print_line
 from util.spelling import nearest

@@ -16,11 +16,11 @@ from options.best import best_prefix, main_metric, metric_names, parse_early_sto
 from registry.lookup import is_known
 from registry.training_position import Now
 from serialization import rank_exchange
-from training.as_in_test import in_test_mode
 from training.evaluation.comparison import Comparison, Part, batched, combine
-from training.evaluation.copies import Copies
 from training.evaluation.images import Compared, Found, Generated, find_images
+from training.evaluation.memorization import Copies
 from training.run_folder import resume_command
+from training.test_mode import in_test_mode
 from util import ranks
 from util.errors import OptionError, Stopped, UserError, are_text, count_text, print_line
 from util.progress import Progress

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.pair_sizes import MAX_MEASURED_FILES, fits_pair
+from data.joined_pairs import MAX_MEASURED_FILES, fits_pair
 from tests.support.data_folders import make, save
 from tests.support.images import picture
 from util.errors import DataError
@@ -123,7 +123,7 @@ def test_few_headers_are_read_of_many_files(tmp_path, monkeypatch):
     for i in range(number):
         save(picture(1, 8, 4), tmp_path / "train" / f"{i}.bmp")
     read = []
-    monkeypatch.setattr("data.pair_sizes.read_header", lambda path, _: read.append(path))
+    monkeypatch.setattr("data.joined_pairs.read_header", lambda path, _: read.append(path))
     with pytest.raises(AttributeError):  # it returns no header
         make("aligned", tmp_path)
     assert 0 < len(read) <= MAX_MEASURED_FILES

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.evaluation.copies import MIN_IMAGES, Copies
+from training.evaluation.memorization import MIN_IMAGES, Copies
 
 TRAINING = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 OTHERS = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
