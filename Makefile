@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools-installed
 
-# The first Python on the PATH that fits and really runs; choose another with: make PYTHON=/path/to/python
-FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
-fits = $(if $(1),$(shell $(1) -c '$(FITS)' >/dev/null 2>&1 && echo $(1)))
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name))))
+# The first Python on the PATH that fits, really runs and has what venv needs; another one: make PYTHON=/path/to/python
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))
+fits = $(if $(1),$(shell $(1) -c 'import $(2); $(FITS)' >/dev/null 2>&1 && echo $(1)))
+first_that_fits = $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14 python3,$(call fits,$(name),$(1))))
+PYTHON ?= $(call first_that_fits,ensurepip)
 
 .DEFAULT_GOAL := env
 .PHONY: draw site env extras help test test-distributed test-quick test-slow lint demo replay faults fuzz bench export-table bench-quality bench-gpu bench-gpus bench-shards test-gpu soak soak-tests soak-distributed weights release-check visdom screenshots clean distclean
@@ -16,7 +17,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3.14
 env: $(STAMP)  ## build .venv with what training and testing need (the default)
 
 $(BIN)/python:
-	$(if $(call fits,$(PYTHON)),,$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14 with venv: install one, or name it with make PYTHON=...))
+	$(if $(call fits,$(PYTHON),ensurepip),,$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14 with venv: install one, or name it with make PYTHON=...))
 	$(PYTHON) -m venv $(VENV)
 
 QUICK := $(addprefix tests/,util registry options serialization networks)
@@ -62,7 +63,7 @@ demo: $(STAMP)  ## train a small model on generated images and write its result 
 	$(BIN)/python scripts/demo.py $(ARGS)
 
 draw:  ## open a page in the browser on which a trained generator colours what you draw; needs npm once
-	@$(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/draw.py $(ARGS)
+	@$(or $(wildcard $(BIN)/python),$(PYTHON),$(call first_that_fits,sys),$(error GANvas needs Python 3.11, 3.12, 3.13 or 3.14: install one, or name it with make PYTHON=...)) scripts/draw.py $(ARGS)
 
 site: $(STAMP) requirements-docs.txt  ## build the documentation as a site in site/; links that lead nowhere are errors
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-docs.txt

@@ -20,12 +20,12 @@ class Common:
         of_run=True, fixed=True)
     input_nc: int = option(3, "channels of input images: 3 RGB, 1 grey", at_least=1, of_run=True)
     output_nc: int = option(3, "channels of output images: 3 RGB, 1 grey", at_least=1, of_run=True)
-    ngf: int = option(64, "generator filters in the last convolution", at_least=1, of_run=True)
-    ndf: int = option(64, "discriminator filters in the first convolution", at_least=1, of_run=True)
+    ngf: int = option(64, "width of the generator: filters of its outermost layers", at_least=1, of_run=True)
+    ndf: int = option(64, "width of the discriminator: filters of its first convolution", at_least=1, of_run=True)
     netD: str = option("basic", "discriminator: basic is the 70x70 PatchGAN; multiscale: several, each at half the size"
         " of the one before", choices="discriminator", of_run=True, fixed=True)
     netG: str = option("resnet_9blocks", "generator", choices="generator", of_run=True, fixed=True)
-    n_layers_D: int = option(3, "convolutions of --netD n_layers, multiscale, pix2pixhd, spade", at_least=1, at_most=8,
+    n_layers_D: int = option(3, "depth of --netD n_layers, multiscale, pix2pixhd, spade", at_least=1, at_most=8,
         of_run=True)
     num_D: int = option(2, "scales of --netD multiscale, pix2pixhd, spade", at_least=1, at_most=8, of_run=True)
     norm: str = option("instance", "normalisation layers", choices="norm", of_run=True, fixed=True)
@@ -55,7 +55,7 @@ class Common:
     dataset_mode: str = option("unaligned", "layout and use of the data; default: that of the model",
         choices="dataset", of_run=True, fixed=True)
     direction: str = option("AtoB", "which side is the input", choices=("AtoB", "BtoA"), of_run=True, fixed=True)
-    serial_batches: bool = option(False, "take images in order instead of shuffled")
+    serial_batches: bool = option(False, "take images in order, not shuffled")
     num_threads: int = option(4, "worker processes that load images; 0: the main process loads them", at_least=0,
         at_most=256, aside=True)
     batch_size: int = option(1, "images per step", at_least=1, at_most=100_000)

@@ -43,14 +43,14 @@ class Data:
         of_run=True)
     icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns it off)", of_run=True)
     load_size: int | Size = option(286, "scale images to this size; test.py's default: --crop_size, or the run's"
-        " --load_size if its --preprocess crops without resize or fixsize", at_least=1, at_most=65_536)
+        " --load_size if it trained on crops of images in their own proportions", at_least=1, at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
-    preprocess: str = option("resize_and_crop", "up to three steps, joined by _and_: resize, scale_width,"
-        " scale_shortside or fixsize; zoom (random scale); crop, patch or trim (crops only sides longer than"
-        " --crop_size); or none (sides to multiples of 4)",
+    preprocess: str = option("resize_and_crop", "none (width and height to multiples of 4), or up to three of"
+        " these, joined by _and_: one of resize, scale_width, scale_shortside, fixsize; zoom (random scale); one of"
+        " crop, patch, trim (crops only edges longer than --crop_size)",
         of_run=True)
-    random_scale_max: float = option(1.25, "with --preprocess zoom: each side is scaled by a random factor between"
-        " 1/X and 1", at_least=1)
+    random_scale_max: float = option(1.25, "with --preprocess zoom: width and height are scaled by random factors"
+        " between 1/X and 1, but not below --crop_size", at_least=1)
     no_flip: bool = option(False, "do not mirror images at random")
     augment: str = option("", "further random augmentation, such as 'rotation(10) color_jitter(0.2, 0.2)'; applied"
         " identically to both images of a pair")

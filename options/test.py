@@ -13,8 +13,8 @@ class Test:
     # fmt: off
     results_dir: str = option("./results/", "folder for the result pages")
     aspect_ratio: float = option(1.0, "factor by which saved images are stretched: width over height", above=0)
-    phase: str = option("test", "set of images to read: train, val, test, ..., a sub-folder of dataroot or how its"
-        " names begin")
+    phase: str = option("test", "set of images to read: train, val, test, ...: of test, the folder test, or testA and"
+        " testB")
     eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
     native: bool | None = option(None, "keep every image at its own size, input and output; default: images are"
         " scaled as --preprocess says, and runs trained on crops get whole images (--no_native: a random crop,"

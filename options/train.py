@@ -10,7 +10,7 @@ class Train:
     """training"""
 
     # fmt: off
-    display_freq: int = option(400, "send images to visdom every N training images", at_least=1, aside=True)
+    display_freq: int = option(400, "send images to visdom and wandb every N training images", at_least=1, aside=True)
     display_ncols: int = option(4, "images in a row in visdom; 0: one window for each", at_least=0, aside=True)
     display_id: int = option(1, "first visdom window; 0 turns visdom off", aside=True)
     display_server: str = option("http://localhost",
@@ -22,16 +22,16 @@ class Train:
         "do not warn when --display_server is another machine, which receives images and losses", aside=True)
     displays: tuple[str, ...] = option(("console", "health", "html", "visdom"),
         "where losses and images are shown, comma-separated", choices="display", aside=True)
-    update_html_freq: int = option(1000, "renew the newest images of the page every N training images", at_least=1,
-        aside=True)
+    update_html_freq: int = option(1000, "renew the newest images of the page and of TensorBoard every N training"
+        " images", at_least=1, aside=True)
     print_freq: int = option(100, "print losses every N images", at_least=1, aside=True)
     fixed_samples: int = option(8,
         "number of images whose translations the page shows after each epoch, in long runs about 50 times in all;"
         " 0: none",
         at_least=0, at_most=1000, aside=True)
     val_phase: str = option("val",
-        "set of images for --fixed_samples and --metrics; if it is missing, samples are of --phase, and metrics of test"
-        " (unless this flag is given)", aside=True)
+        "set of images for --fixed_samples and --metrics; if you give none and there is no val: --phase for samples,"
+        " test for metrics", aside=True)
     eval_freq: int = option(1, "measure --metrics every N epochs, and after the last one", at_least=1, aside=True)
     eval_images: int = option(1000, "measure --metrics on at most this many images of --val_phase, evenly spread;"
         " 0: all", at_least=0, aside=True)
@@ -42,7 +42,8 @@ class Train:
     save_latest_freq: int = option(5000, "save the latest weights every N images", at_least=1, aside=True)
     save_epoch_freq: int = option(5, "save numbered weights every N epochs", at_least=1, aside=True)
     export_format: str = option("pth", "files of weights: pth, as pytorch-CycleGAN-and-pix2pix writes, or safetensors,"
-        " which other programs read too and which names its architecture", choices=("pth", "safetensors"), aside=True)
+        " which other programs read too and which states the network's architecture",
+        choices=("pth", "safetensors"), aside=True)
     keep_epochs: int = option(0, "number of numbered weights to keep, the newest ones; 0: all", at_least=0, aside=True)
     sample_epoch_freq: int = option(10,
         "models without input images: show generated images and save numbered weights every N epochs, and in the"
@@ -60,10 +61,11 @@ class Train:
         aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)
-    phase: str = option("train", "set of images to read: train, val, test, ...: a sub-folder of --dataroot, or how its"
-        " name begins")
-    n_epochs: int = option(100, "epochs of training; with --lr_policy linear at the initial learning rate", at_least=0)
-    n_epochs_decay: int = option(100, "further epochs; with --lr_policy linear the learning rate falls to zero in them",
+    phase: str = option("train", "set of images to read: train, val, test, ...: of train, the folder train, or trainA"
+        " and trainB")
+    n_epochs: int = option(100, "first epochs; with --lr_policy linear the learning rate is constant in them",
+        at_least=0)
+    n_epochs_decay: int = option(100, "further epochs; with --lr_policy linear the learning rate falls in them",
         at_least=0)
     beta1: float = option(0.5, "first momentum of Adam; momentum of sgd", at_least=0, below=1)
     beta2: float = option(0.999, "second momentum of Adam; decay of squared gradients of rmsprop", at_least=0, below=1)
@@ -78,7 +80,7 @@ class Train:
     lr: float = option(0.0002, "initial learning rate", above=0)
     gan_mode: str = option("lsgan", "adversarial loss", choices="objective", of_run=True, fixed=True)
     label_smoothing: float = option(0.0,
-        "with --gan_mode vanilla or lsgan: the discriminator's label of real images is 1 - X instead of 1",
+        "with --gan_mode vanilla or lsgan: the discriminator's target for real images is 1 - X instead of 1",
         at_least=0, below=0.5)
     lambda_gp: float = option(10.0, "weight of the gradient penalty (gamma of r1 and r2)", at_least=0)
     penalty: str = option("", "gradient penalty of the discriminator; default: gp for wgangp, none for others",

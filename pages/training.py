@@ -145,7 +145,7 @@ def _add_table(epoch: int, labels: list[str], width: int, sizes: dict[str, list[
 def label_lines(labels: list[str]) -> list[list[str]]:
     """Return the labels in lines: one for each real image, if each line then has three or more of equal number.
 
-    So CycleGAN's images are two lines, real_A, fake_B, rec_A and real_B, fake_A, rec_B; pix2pix's three are one.
+    So images of CycleGAN are two lines, real_A, fake_B, rec_A, idt_B and real_B, fake_A, rec_B, idt_A; pix2pix has one.
     """
     starts = [i for i, label in enumerate(labels) if label.startswith("real_")]
     lines = [labels[i:j] for i, j in zip(starts, [*starts[1:], len(labels)])]

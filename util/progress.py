@@ -11,7 +11,7 @@ class Progress:
     epoch: int = 1  # the current one, from 1
     seen: int = 0  # images done in this epoch
     samples: int = 0  # images done in all
-    step: int = 0  # optimiser steps done in all
+    step: int = 0  # training steps done in all
     batch: int = 0  # images in the last batch
     epoch_size: int = 0  # images in an epoch
     last_epoch: int = 0  # the number of the run's last epoch

@@ -20,6 +20,7 @@ MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of an image, by default
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
 CHECK_THREADS = 8  # disks and network drives answer several requests at once
 BACKGROUND_PAUSE_S = 0.003  # seconds between two files during training, which needs the processor more
+SAVE_EVERY = 20_000  # files checked in the background between two saves of what is known
 MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # images that may be skipped: the larger limit counts
 NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # TIFF's NewSubfileType, and its bit for reduced copies of a page
 
@@ -118,7 +119,7 @@ class HeaderCheck:
         self.frame_counts: dict[str, int] = {}  # number of frames of files with several
         self.done, self.reported = threading.Event(), threading.Event()  # all files checked; late problems reported
         self.in_background, self.stopped = threading.Event(), threading.Event()
-        self._lock = threading.Lock()
+        self._lock, self._saving = threading.Lock(), threading.Lock()
 
     def start(self) -> None:
         """Check files for FOREGROUND_CHECK_S seconds, then go on in the background.
@@ -133,6 +134,8 @@ class HeaderCheck:
         pending = np.arange(self.total)
         if self._keys is not None:
             pending = np.flatnonzero(~np.isin(self._keys, sound_files.load_sound_keys(self.root)))
+        self._sound = np.ones(self.total, dtype=bool)  # False: bad, or not checked
+        self._sound[pending] = False
         # Check them in threads.
         Image.init()  # import Pillow's formats here: workers may be forked while a thread imports
         self._positions, self._left = iter(pending.tolist()), len(pending)  # threads may share a list's iterator
@@ -145,6 +148,8 @@ class HeaderCheck:
         with self._lock:  # from here on, the thread that checks the last file reports the problems
             self.in_background.set()
             problems, finished = self._sorted_problems(), self.done.is_set()
+        if not finished:  # the run may end before the check does
+            self._remember()
         self._raise_or_print(problems)
         if finished and self.frame_counts:
             print_line(self._multi_frame_note())
@@ -167,22 +172,24 @@ class HeaderCheck:
         for position in self._positions:
             if problem := self._check_file(position):
                 self.problems.append((position, problem))
+            self._sound[position] = problem is None
             if self.stopped.is_set():
                 return
             with self._lock:
                 self._left -= 1
-                is_last = not self._left
-            if is_last:
+                left = self._left
+            if not left:
                 self._finish()
             if self.in_background.is_set():
                 if not runs_in_background:
                     return
+                if left % SAVE_EVERY == 1:
+                    self._remember()
                 self.stopped.wait(BACKGROUND_PAUSE_S)
 
     def _finish(self) -> None:
         """Save which files are sound, and report what `start` no longer does."""
-        if self._keys is not None:
-            sound_files.save_sound_keys(self.root, np.delete(self._keys, [position for position, _ in self.problems]))
+        self._remember()
         with self._lock:
             self.done.set()
             in_background = self.in_background.is_set()
@@ -193,6 +200,12 @@ class HeaderCheck:
             named = ", ".join(f"{name} ({why})" for name, why in problems[:3]) + (", ..." if len(problems) > 3 else "")
             print_line(f"note: {len(problems)} of {self.total} images cannot be read: {named}")
         self.reported.set()
+
+    def _remember(self) -> None:
+        """Save which files are known to be sound, so that later runs do not check them."""
+        if self._keys is not None:
+            with self._saving:
+                sound_files.save_sound_keys(self.root, self._keys[self._sound])
 
     def _check_file(self, position: int) -> Problem | None:
         """Return the problem that the headers of a file or pair show, or None."""

@@ -125,6 +125,33 @@ def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"
 
 
+def test_an_unfinished_check_is_continued_by_the_next_run(forty_pairs, monkeypatch):
+    """What was checked before a run ended is not checked again, what was not or was bad is."""
+    monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 10)
+    (forty_pairs / "05.png").write_bytes(b"")
+    looked, look, enough, ended = [], HeaderCheck._check_file, threading.Event(), threading.Event()
+
+    def look_at_thirty(self, place):
+        looked.append(place)
+        if place >= 30:
+            enough.set()  # the threads take one place after the other
+            ended.wait()
+        return look(self, place)
+
+    monkeypatch.setattr(header_check, "CHECK_THREADS", 1)
+    monkeypatch.setattr(HeaderCheck, "_check_file", look_at_thirty)
+    check = HeaderCheck([[list_files(str(forty_pairs))]], str(forty_pairs), skip_bad=True)
+    monkeypatch.setattr(check.done, "wait", lambda seconds: enough.wait() and False)
+    check.start()
+    check.stop()
+    ended.set()
+    assert sorted(looked) == list(range(31))
+    looked.clear()
+    with pytest.raises(DataError, match=r"05\.png"):
+        begun(forty_pairs)
+    assert sorted(looked) == [5, *range(30, 40)]
+
+
 # --- --on_bad_image skip --------------------------------------------------------------------------------------------
 
 

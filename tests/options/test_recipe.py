@@ -138,7 +138,7 @@ def test_lists_and_help_show_recipes(command, brought):
     assert f"  quick                    {brought / 'recipes/quick.yaml'}: one short epoch" in out
     assert "  cyclegan_small           built in: a CycleGAN that trains" in out
     out = command("train", "--plugin", brought, "--recipe", "quick", "--help").out
-    assert "how strong [2.0]" in out and "at the initial learning rate [1]" in " ".join(out.split())
+    assert "how strong [2.0]" in out and "the learning rate is constant in them [1]" in " ".join(out.split())
 
 
 def test_a_plug_in_adds_a_recipe_with_one_line(brought):
