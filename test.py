@@ -9,7 +9,7 @@ from options.parse import answer_help, parse
 if __name__ == "__main__":  # answers --help, then imports this file as a module and calls main
     sys.exit(run_script("test", sys.argv[1:], answer_help, parse))
 
-from data.decoding.films import Film, is_film
+from data.decoding.videos import Video, is_video
 from data.loading.loader import Loader
 from data.names.side_names import own_names
 from inference import shared_translation
@@ -18,13 +18,13 @@ from inference.found_images import find_images
 from inference.network_flags import read_network_flags
 from inference.run_spec import run_spec, without_images
 from inference.sampling import generate
-from inference.streams.film_frames import translate_film
 from inference.streams.folder_watch import watch_folder
 from inference.streams.image_translator import ImageTranslator
+from inference.streams.video_frames import translate_video
 from inference.trained_model import load_trained
 from options import store
-from pages.film_results import FilmResults
 from pages.results import open_results
+from pages.video_results import VideoResults
 from pages.watch_results import WatchResults
 from registry.lookup import find
 from serialization import weight_files
@@ -53,7 +53,7 @@ def main(argv, report):
     known = store.load_spec(folder)
     o.run_classes = known.get("classes", [])  # labels number these, whichever of them the data set has
     model_class = find("model", o.model)
-    if o.watch or (is_film(o.dataroot) and not o.generate):
+    if o.watch or (is_video(o.dataroot) and not o.generate):
         return translate_singly(o, folder, which, device)
     images = None if o.generate else find_images(o, folder, model_class)
     spec = run_spec(folder, known, images)
@@ -89,7 +89,7 @@ def translate(images, model, results, device):
 
 
 def translate_singly(o, folder, which, device):
-    """Translate images that form no data set: the frames of a film, or those that arrive in the folder --watch."""
+    """Translate images that form no data set: the frames of a video, or those that arrive in the folder --watch."""
 
     def build(exchanged):
         model = find("model", o.model)(*without_images(o, folder, exchanged))
@@ -97,14 +97,14 @@ def translate_singly(o, folder, which, device):
 
     if ranks.world_size() > 1:
         why = "is for one process: images are translated one after another"
-        raise OptionError("option", "--watch" if o.watch else "--dataroot of a film", why, "omit torchrun")
-    film = None if o.watch else Film(o.dataroot)
-    translator = ImageTranslator(o, folder, build, device, alone=film is None)
+        raise OptionError("option", "--watch" if o.watch else "--dataroot of a video", why, "omit torchrun")
+    video = None if o.watch else Video(o.dataroot)
+    translator = ImageTranslator(o, folder, build, device, alone=video is None)
     store.save(o, folder, "test")
-    if film is None:
+    if video is None:
         with WatchResults(o) as results:
             print_line(f"watching {o.watch}; results are written to {results.path / 'images'}; Ctrl-C stops")
             return watch_folder(o, translator, results)
-    with FilmResults(o, film) as films:
-        count = translate_film(film, translator, films, o.num_test)
-        print_line(f"{count_text(count, 'frame')} -> {', '.join(map(str, films.close()))}")
+    with VideoResults(o, video) as videos:
+        count = translate_video(video, translator, videos, o.num_test)
+        print_line(f"{count_text(count, 'frame')} -> {', '.join(map(str, videos.close()))}")

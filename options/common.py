@@ -11,7 +11,7 @@ class Common:
 
     # fmt: off
     dataroot: str = option("demo", "folder of images, zip file, manifest, or tar shards in a folder or on a server,"
-        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a film; default: the run's data);"
+        " such as 'DATA/{0000..0099}.tar' (test.py: also an image or a video; default: the run's data);"
         " demo: images that the program draws", of_run=True, aside=True)
     name: str = option("experiment_name", "name of the run: its folder in checkpoints_dir and results_dir", aside=True)
     gpu_ids: str | None = option(None, "device: -1 CPU, 0 the first GPU, mps; default: the best available")
@@ -35,9 +35,9 @@ class Common:
         valued=True)
     padding: str = option("reflect", "padding inside residual blocks", choices=("reflect", "replicate", "zero"),
         of_run=True, fixed=True)
-    no_antialias: bool = option(True, "downsample by strides; --antialias adds a blur (Zhang 2019), as CUT does",
+    no_antialias: bool = option(True, "downsample by strides (--antialias: with a blur, Zhang 2019, as in CUT)",
         of_run=True, fixed=True)
-    no_antialias_up: bool = option(True, "upsample by learned filters; --antialias_up uses fixed ones, as CUT does",
+    no_antialias_up: bool = option(True, "upsample by learned filters (--antialias_up: fixed ones, as in CUT)",
         of_run=True, fixed=True)
     stylegan2_G_num_downsampling: int = option(1, "how often --netG stylegan2 halves its images", at_least=0, at_most=8,
         of_run=True, fixed=True)

@@ -13,7 +13,7 @@ class Test:
     # fmt: off
     results_dir: str = option("./results/", "folder for the result pages")
     aspect_ratio: float = option(1.0, "factor by which saved images are stretched: width over height", above=0)
-    phase: str = option("test", "set of images to read: train, val, test, ...: of test, the folder test, or testA and"
+    phase: str = option("test", "set of images to read: train, val, test, ...; test: the folder test, or testA and"
         " testB")
     eval: bool = option(True, "run networks in evaluation mode (--no_eval: batch statistics and dropout)")
     native: bool | None = option(None, "keep every image at its own size, input and output; default: images are"

@@ -61,7 +61,7 @@ class Train:
         aside=True)
     overwrite: bool = option(False, "start a new run in the folder of an earlier run of this name", momentary=True)
     epoch_count: int = option(1, "number of the first epoch", at_least=1, aside=True)
-    phase: str = option("train", "set of images to read: train, val, test, ...: of train, the folder train, or trainA"
+    phase: str = option("train", "set of images to read: train, val, test, ...; train: the folder train, or trainA"
         " and trainB")
     n_epochs: int = option(100, "first epochs; with --lr_policy linear the learning rate is constant in them",
         at_least=0)

@@ -106,12 +106,12 @@ class Command:
         return self.o.netD in STYLEGAN2_D or not self.o.isTrain
 
     @property
-    def gives_film(self) -> bool:
-        """Whether test.py translates a film."""
+    def gives_video(self) -> bool:
+        """Whether test.py translates a video."""
         # imported here because --help needs no NumPy
-        from data.decoding.films import is_film
+        from data.decoding.videos import is_video
 
-        return not self.o.isTrain and not self.generates and is_film(self.o.dataroot)
+        return not self.o.isTrain and not self.generates and is_video(self.o.dataroot)
 
     @property
     def is_new(self) -> bool:
@@ -295,7 +295,7 @@ TEST: Rows = (
     ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image",
      "--watch translates single images and writes no page", lambda c: bool(c.o.watch)),
     ("metrics metric_weights display_winsize num_threads phase split max_dataset_size batch_size on_bad_image"
-     " aspect_ratio format", "of a film test.py makes a film", lambda c: c.gives_film),
+     " aspect_ratio format", "of a video test.py makes a video", lambda c: c.gives_video),
     ("translate generate", "the model can do nothing else", lambda c: not (c.has_sheets and c.translates_too)),
     ("num_results dataroot num_test results_only batch_size num_threads aspect_ratio " + " ".join(READING),
      "this model generates images from noise", lambda c: c.generates),

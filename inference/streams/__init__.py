@@ -1,1 +1,1 @@
-"""Images that form no data set: those that arrive in a folder, and the frames of a film."""
+"""Images that form no data set: those that arrive in a folder, and the frames of a video."""

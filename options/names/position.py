@@ -13,11 +13,11 @@ POSITION = "FOLDER_OR_FILE"  # its key among the values of the command line
 def take_folder(given: dict[str, Any], config: dict[str, Any], phase: str) -> str:
     """Make a folder or file given by position, or that of --watch, the dataroot; return the one given by position.
 
-    given, config: values of the command line and of --config. A film keeps its size, unless a flag says another one.
-    Raise OptionError if --watch is given beside another folder, and for a film in training.
+    given, config: values of the command line and of --config. A video keeps its size, unless a flag says another one.
+    Raise OptionError if --watch is given beside another folder, and for a video in training.
     """
     # imported here because --help needs no NumPy
-    from data.decoding.films import is_film
+    from data.decoding.videos import is_video
 
     position, watch = given.pop(POSITION, ""), given.get("watch", config.get("watch", ""))
     if watch and (other := position or given.get("dataroot", "")):
@@ -25,10 +25,10 @@ def take_folder(given: dict[str, Any], config: dict[str, Any], phase: str) -> st
         raise OptionError("option", "--watch", why, "give one of them")
     if position or watch:
         given["dataroot"] = position or watch
-    if is_film(film := given.get("dataroot", config.get("dataroot", ""))):
+    if is_video(video := given.get("dataroot", config.get("dataroot", ""))):
         if phase == "train":
-            why = f"is a film, {film}, and train.py reads images"
-            raise OptionError("option", "--dataroot", why, f"write its frames to a folder: ffmpeg -i {film} %06d.png")
+            why = f"is a video, {video}, and train.py reads images"
+            raise OptionError("option", "--dataroot", why, f"write its frames to a folder: ffmpeg -i {video} %06d.png")
         if not {"native", "preprocess", "load_size", "crop_size"} & (given.keys() | config.keys()):
             given["native"] = True
     return position

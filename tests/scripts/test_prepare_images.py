@@ -133,7 +133,7 @@ def test_deep_photographs_keep_their_bits(script, tmp_path):
 
 @needs("skimage")
 def test_dark_images_and_further_pages_are_noted(script, tmp_path):
-    """Those of 12 bits in 16, and masks of 0 and 1, have no visible edge; of a film, one frame is drawn."""
+    """Those of 12 bits in 16, and masks of 0 and 1, have no visible edge; of a video, one frame is drawn."""
     save("in", "a.png", "b.png", "c.png")
     mask = np.asarray(Image.open("in/b.png").convert("L")) >> 7
     Image.fromarray(mask).save("in/b.png")

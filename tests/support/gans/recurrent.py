@@ -1,4 +1,4 @@
-"""recurrent: translates frames of a film; each result depends on the frames before it."""
+"""recurrent: translates frames of a video; each result depends on the frames before it."""
 
 import torch
 from torch import nn

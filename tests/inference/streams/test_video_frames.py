@@ -1,4 +1,4 @@
-"""test.py turns a film into a film: the frames are those of test.py for images, with rate, times, size and sound."""
+"""test.py turns a video into a video: the frames are those of test.py for images, with rate, times, size and sound."""
 
 import sys
 from fractions import Fraction
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decoding.films import Film
-from pages import film_results
+from data.decoding.videos import Video
+from pages import video_results
 
 RATE, SAMPLES = Fraction(24000, 1001), 48000
 CODECS = {".mp4": ("libx264", "aac"), ".mkv": ("libx264", "aac"), ".webm": ("libvpx-vp9", "libopus"),
@@ -21,8 +21,8 @@ def av():
 
 
 @pytest.fixture
-def film(av, tmp_path):
-    """film(name, width, height): write a film of 6 frames with half a second of sound."""
+def video(av, tmp_path):
+    """video(name, width, height): write a video of 6 frames with half a second of sound."""
 
     def make(name, width=48, height=40):
         path = tmp_path / name
@@ -48,13 +48,13 @@ def film(av, tmp_path):
 
 @pytest.fixture
 def translated(command, runs, tmp_path, monkeypatch):
-    """translated(film, *flags): run test.py; return its file and the frames that it was given to encode."""
+    """translated(video, *flags): run test.py; return its file and the frames that it was given to encode."""
 
     def run(path, *flags, name="p2p"):
         frames: list[np.ndarray] = []
-        write = film_results.FilmWriter.write
+        write = video_results.VideoWriter.write
         with monkeypatch.context() as patch:
-            patch.setattr(film_results.FilmWriter, "write", lambda w, p, f: (frames.append(p), write(w, p, f)))
+            patch.setattr(video_results.VideoWriter, "write", lambda w, p, f: (frames.append(p), write(w, p, f)))
             ended = command(
                 "test", "--checkpoints_dir", runs / "checkpoints", "--name", name, "--dataroot", path, *flags
             )
@@ -66,7 +66,7 @@ def translated(command, runs, tmp_path, monkeypatch):
 
 
 def contents(av, path):
-    """Return (size, average rate, times of the frames, packets of sound) of a film."""
+    """Return (size, average rate, times of the frames, packets of sound) of a video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         sound = [bytes(packet) for packet in container.demux(audio=0) if packet.dts is not None]
@@ -80,8 +80,8 @@ def contents(av, path):
     ("a.mp4", (48, 40), "a.mp4"), ("a.mkv", (51, 37), "a.mkv"), ("a.webm", (48, 40), "a.webm"),
     ("a.avi", (48, 40), "a.mkv"),
 ])  # fmt: skip
-def test_rate_times_size_and_sound_are_kept(av, film, translated, name, size, made):
-    path = film(name, *size)
+def test_rate_times_size_and_sound_are_kept(av, video, translated, name, size, made):
+    path = video(name, *size)
     file, frames = translated(path)
     assert file.name == made and len(frames) == 6
     before, after = contents(av, path), contents(av, file)
@@ -95,10 +95,10 @@ def test_rate_times_size_and_sound_are_kept(av, film, translated, name, size, ma
 @pytest.mark.extras
 @pytest.mark.parametrize(("name", "flags"), [("p2p", ()), ("p2p", ("--crop_size", "32")), ("p2p", ("--no_eval",)),
                                              ("cyc", ("--direction", "BtoA"))])  # fmt: skip
-def test_frames_are_those_of_test_for_images(film, translated, command, runs, tmp_path, name, flags):
-    path = film("clip.mp4")
+def test_frames_are_those_of_test_for_images(video, translated, command, runs, tmp_path, name, flags):
+    path = video("clip.mp4")
     (tmp_path / "frames").mkdir()
-    for number, frame in enumerate(Film(str(path)).frames()):
+    for number, frame in enumerate(Video(str(path)).frames()):
         Image.fromarray(frame.pixels).save(tmp_path / "frames" / f"{number}.png")
     _, frames = translated(path, *flags, name=name)
     native = () if "--crop_size" in flags else ("--native",)
@@ -109,34 +109,34 @@ def test_frames_are_those_of_test_for_images(film, translated, command, runs, tm
 
 
 @pytest.mark.extras
-def test_a_film_that_is_stored_sideways_becomes_upright(film, translated):
-    path = film("clip.mp4")
-    stored = next(Film(str(path)).frames()).pixels
+def test_a_video_that_is_stored_sideways_becomes_upright(video, translated):
+    path = video("clip.mp4")
+    stored = next(Video(str(path)).frames()).pixels
     content = bytearray(path.read_bytes())
     matrix = (0, 1 << 16, 0, -(1 << 16), 0, 0, 40 << 16, 0, 1 << 30)  # a quarter turn, as telephones write it
     start = content.index(b"tkhd") + 44
     content[start : start + 36] = b"".join(number.to_bytes(4, "big", signed=True) for number in matrix)
     path.write_bytes(content)
-    assert np.array_equal(next(Film(str(path)).frames()).pixels, np.rot90(stored, -1))
+    assert np.array_equal(next(Video(str(path)).frames()).pixels, np.rot90(stored, -1))
     assert translated(path)[1][0].shape == (48, 40, 3)
 
 
 @pytest.mark.extras
-def test_num_test_ends_the_sound_too_and_flags_are_answered(av, film, translated, command, runs):
-    path = film("clip.mp4")
+def test_num_test_ends_the_sound_too_and_flags_are_answered(av, video, translated, command, runs):
+    path = video("clip.mp4")
     file, frames = translated(path, "--num_test", "2")
     whole, part = contents(av, path)[3], contents(av, file)[3]
     assert len(frames) == 2 and 0 < len(part) < len(whole) and whole.startswith(part)
     same = ("test", "--checkpoints_dir", runs / "checkpoints", "--name", "p2p", "--num_test", "1", path)
-    assert "note: --format has no effect: of a film test.py makes a film" in command(*same, "--format", "jpg").out
+    assert "note: --format has no effect: of a video test.py makes a video" in command(*same, "--format", "jpg").out
 
 
 @pytest.mark.extras
-def test_damaged_films_are_errors_that_leave_no_file(film, command, runs, tmp_path):
-    path = film("clip.mkv")
-    (tmp_path / "text.mp4").write_text("no film")
+def test_damaged_videos_are_errors_that_leave_no_file(video, command, runs, tmp_path):
+    path = video("clip.mkv")
+    (tmp_path / "text.mp4").write_text("no video")
     ended = command("test", "--checkpoints_dir", runs / "checkpoints", "--name", "p2p", "text.mp4")
-    assert ended.code == 3 and "error: film 'text.mp4': cannot be read" in ended.last
+    assert ended.code == 3 and "error: video 'text.mp4': cannot be read" in ended.last
     ended = command("train", "--model", "gan", "--name", "x", "--dataroot", path)
     assert ended.code == 2 and "write its frames to a folder: ffmpeg -i" in ended.last
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.glob("results/**/*.m*"))

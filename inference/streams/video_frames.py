@@ -1,4 +1,4 @@
-"""Translate the frames of a film as if each were an image file."""
+"""Translate the frames of a video as if each were an image file."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from data.decoding.films import Film, Frame, frame_name
+from data.decoding.videos import Frame, Video, frame_name
 from data.listing.memory import memory_folder, replace_file
 from util.errors import has_terminal
 
@@ -19,13 +19,13 @@ class Results(Protocol):
     def add(self, o: Any, images: dict[str, Tensor], frame: Frame) -> None: ...
 
 
-def translate_film(film: Film, translate: Callable[[str], Any], results: Results, limit: int | None) -> int:
-    """Translate the frames of a film in order, at most `limit`, and return their number."""
-    count, name = 0, frame_name(film.path)
-    frames = islice(film.frames(), limit)
+def translate_video(video: Video, translate: Callable[[str], Any], results: Results, limit: int | None) -> int:
+    """Translate the frames of a video in order, at most `limit`, and return their number."""
+    count, name = 0, frame_name(video.path)
+    frames = islice(video.frames(), limit)
     with (
         memory_folder({name: b""}) as folder,  # of one file, so that what is found for the first frame holds for all
-        tqdm(frames, unit="frame", total=film.count or None, disable=not has_terminal(), leave=False) as bar,
+        tqdm(frames, unit="frame", total=video.count or None, disable=not has_terminal(), leave=False) as bar,
     ):
         for frame in bar:
             replace_file(f"{folder}/{name}", _as_file(frame.pixels))
