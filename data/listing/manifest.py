@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product, starmap
 from typing import Any, NamedTuple
@@ -137,15 +137,6 @@ def paths_with_sizes(files: list[str]) -> Paths:
     return Paths.from_names(files, [os.path.getsize(name) if os.path.isfile(name) else 0 for name in files])
 
 
-def _check_columns(file: str, names: Sequence[str]) -> None:
-    """Raise DataError if two columns of a table have one name, of which only the last would be read."""
-    counts = Counter(str(name).strip().lower() for name in names)
-    doubled = [name for name, count in counts.items() if name and count > 1]
-    if doubled and any(re.fullmatch(r"a\d*|b", name) for name in counts):  # else the first row holds no names
-        why = f"has {counts[doubled[0]]} columns called {doubled[0]}"
-        raise DataError("file", file, why, "rename or remove all but one of them")
-
-
 def _read_rows(file: str) -> Iterator[RawRow]:
     """Yield the rows of a file, without spaces around names and texts."""
     try:
@@ -155,7 +146,11 @@ def _read_rows(file: str) -> Iterator[RawRow]:
                 head = text.readline()
                 text.seek(0)
                 rows = csv.DictReader(text, delimiter=max(",;\t", key=head.count), restkey="")
-                _check_columns(file, rows.fieldnames or ())
+                names = Counter(str(name).strip().lower() for name in rows.fieldnames or ())
+                doubled = [name for name in names if name and names[name] > 1]  # only the last would be read
+                if doubled and any(re.fullmatch(r"a\d*|b", name) for name in names):  # else the first row has no names
+                    why = f"has {names[doubled[0]]} columns called {doubled[0]}"
+                    raise DataError("file", file, why, "rename or remove all but one of them")
             elif (content := text.read()).lstrip().startswith("["):
                 rows = json.loads(content)
             else:
