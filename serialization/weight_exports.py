@@ -60,11 +60,12 @@ def is_newer(folder: Path, prefix: str, networks: Mapping[str, nn.Module], since
     return all(mark >= since_ns for mark, _ in _file_stamps(_weight_paths(folder, prefix, networks)))
 
 
-def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "") -> None:
+def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str = "", locked: bool = False) -> None:
     """Load the weights WHICH into each network, all from the same save even while a run replaces the files.
 
     Reads again until no file was replaced during the read and all files have the mark of one save. Files without common
-    marks (copied, or from the reference) are accepted if no run is writing to the folder.
+    marks (copied, or from the reference) are accepted if no run is writing to the folder. locked: the caller holds the
+    folder's lock, so no other run is.
     """
     deadline = time.monotonic() + MIXED_SAVE_TIMEOUT_S
     while True:
@@ -72,7 +73,7 @@ def load(folder: Path, which: str, networks: Mapping[str, nn.Module], hint: str 
         before = _file_stamps(files)
         weight_files.load_networks(folder, which, networks, hint)
         one_save = len({mark for mark, _ in before}) == 1
-        if before == _file_stamps(files) and (one_save or not _training_is_writing(folder)):
+        if before == _file_stamps(files) and (one_save or locked or not _training_is_writing(folder)):
             weight_files.note_other_format(files)
             return
         if time.monotonic() > deadline:

@@ -226,6 +226,7 @@ def test_a_folder_of_the_references_files_is_loaded(command, straight, tmp_path,
     assert ended.code == 0, ended.err
     assert "continuing from the weights latest_net_*.pth at epoch 3 (--epoch_count)" in ended.out
     assert "optimisers, image pools and random draws start afresh" in ended.out
+    assert "different steps" not in ended.out, "no other run writes to the folder"
     steps, epochs = rows(theirs)
     assert [row["epoch"] for row in epochs] == [3, 4]
     assert (steps[0]["epoch"], steps[0]["iters"], steps[0]["step"]) == (3, 1, 1)
