@@ -11,12 +11,17 @@ from typing import Any
 import torch
 
 from ganvas.run_folder import existing_folder
+from ganvas.session import log
 from ganvas.trained_generator import TrainedGenerator, renamed_error
 from options import store
 from serialization.weight_names import SUFFIXES
 from util.errors import CheckpointError, OptionError, UserError
 
 OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
+FOR_COMMAND = {  # flags with which test.py finds images and writes results, and a trained generator does neither
+    "aspect_ratio", "dataroot", "display_winsize", "format", "generate", "max_dataset_size", "metric_weights",
+    "metrics", "num_samples", "num_test", "num_threads", "on_bad_image", "results_dir", "results_only", "split",
+}  # fmt: skip
 
 
 def load(
@@ -34,6 +39,8 @@ def load(
     Raises a UserError, with the text that the command prints.
     """
     given = Path(path).expanduser()
+    if unused := sorted(FOR_COMMAND.intersection(flags)):
+        log(f"note: {', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: for test.py alone")
     flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
     try:
         loaded = _load(given, dict(flags))

@@ -197,10 +197,11 @@ def _choose_overlap(
     if overlap is None:
         overlap = int(radius) if exact <= least else least // 4
     if overlap >= radius:
-        note = f"note: network {name} adds noise, which depends on the size of a tile, so tiles are blended"
+        note = f"note: network {name} adds noise, which differs from tile to tile: tiles are blended where they overlap"
         return overlap, note if noisy else ""
-    sees = "the whole image" if math.isinf(radius) else f"{radius} pixels to each side"
+    sees = "the whole image" if math.isinf(radius) else f"the input up to {radius} pixels away"
     remedy = ""
     if not noisy and not math.isinf(radius):
         remedy = f"; --tile {-(-exact // 64) * 64} without --overlap gives the untiled result"
-    return overlap, f"note: network {name} sees {sees}, but tiles overlap by {overlap}, so they are blended{remedy}"
+    depends = f"an output pixel of network {name} depends on {sees}, and tiles overlap by {overlap} pixels"
+    return overlap, f"note: {depends}: the result differs from the untiled one, and tiles are blended{remedy}"

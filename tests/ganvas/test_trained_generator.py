@@ -14,7 +14,9 @@ import torch
 from PIL import Image, ImageCms
 
 import ganvas
+from ganvas.loading import FOR_COMMAND
 from inference.model_state import states_equal
+from options.parse import flags_for
 from tests.support.data_folders import save_label_maps
 from tests.support.images import picture
 from tests.support.runs import SMALL
@@ -205,6 +207,14 @@ def test_a_pickled_generator_is_the_same(trained):
         again = pickle.loads(pickle.dumps(g))  # noqa: S301
         assert (repr(again), again.device) == (repr(g), g.device)
         assert np.array_equal(np.asarray(again(image)), np.asarray(g(image)))
+
+
+def test_flags_that_only_the_command_uses_are_noted(trained, caplog):
+    assert {flag.name for flag in flags_for("pix2pix", "test")} >= FOR_COMMAND
+    load(trained, "pix2pix", no_eval=True)
+    assert "no effect" not in caplog.text
+    load(trained, "pix2pix", num_test=3, format="jpg")
+    assert "note: format, num_test have no effect: for test.py alone" in caplog.text
 
 
 def test_stretched_floats_are_noted_once(trained, caplog):

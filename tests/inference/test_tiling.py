@@ -338,8 +338,9 @@ def test_too_small_an_overlap_is_blended_with_a_note(run):
     for tile, asked, overlap in ((64, [], 16), (128, ["--overlap", 10], 10)):
         ended, _ = run("--tile", tile, *asked, "--tile_norm", "local")
         assert ended.code == 0, ended.err
-        note = f"note: network G_A sees 44 pixels to each side, but tiles overlap by {overlap}, so they are blended"
-        assert note + "; --tile 128 without --overlap gives the untiled result" in ended.out
+        depends = "an output pixel of network G_A depends on the input up to 44 pixels away"
+        note = f"note: {depends}, and tiles overlap by {overlap} pixels: the result differs from the untiled one, and"
+        assert note + " tiles are blended; --tile 128 without --overlap gives the untiled result" in ended.out
 
 
 REFUSED = {
