@@ -14,7 +14,7 @@ from data.decoding.images import DEFAULT_READ_OPTIONS, REPLACE_REMEDY
 from data.decoding.orientation import SIDEWAYS, read_orientation
 from data.listing.files import find_storage, open_binary
 from data.listing.paths import Paths, hash64
-from util.errors import DataError, Problem, format_problems, print_line, printable, raise_if_any
+from util.errors import DataError, Problem, format_problems, print_line, raise_if_any
 
 MAX_PIXELS = DEFAULT_READ_OPTIONS.max_pixels  # of an image, by default
 FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
@@ -47,8 +47,13 @@ class ImageHeader(NamedTuple):
 
         Pages of a TIFF become channels if there are as many; with 8 bits, grey and RGB take the first page.
         """
-        pages_are_channels = self.frames in channels and (self.kind == "TIFF" or self.frames != 3)
+        pages_are_channels = self.frames in channels and (self.frames != 3 or self.is_stack_of_three)
         return self.frames > 1 and not pages_are_channels
+
+    @property
+    def is_stack_of_three(self) -> bool:
+        """Whether it is a TIFF of more than 8 bits with three pages; they become channels, but may be slices."""
+        return self.frames == 3 and self.kind == "TIFF"
 
 
 def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
@@ -116,7 +121,8 @@ class HeaderCheck:
         self.channels = channels
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair
-        self.frame_counts: dict[str, int] = {}  # number of frames of files with several
+        self.frame_counts: dict[str, int] = {}  # number of frames of files of which only the first is used
+        self.stacks: list[str] = []  # files whose three pages are read as channels
         self.done, self.reported = threading.Event(), threading.Event()  # all files checked; late problems reported
         self.in_background, self.stopped = threading.Event(), threading.Event()
         self._lock, self._saving = threading.Lock(), threading.Lock()
@@ -151,8 +157,8 @@ class HeaderCheck:
         if not finished:  # the run may end before the check does
             self._remember()
         self._raise_or_print(problems)
-        if finished and self.frame_counts:
-            print_line(self._multi_frame_note())
+        if finished:
+            self._print_frame_notes()
 
     def stop(self) -> None:
         """Stop the check soon, without waiting for a disk that may not answer."""
@@ -193,8 +199,8 @@ class HeaderCheck:
         with self._lock:
             self.done.set()
             in_background = self.in_background.is_set()
-        if in_background and self.frame_counts:
-            print_line(self._multi_frame_note())
+        if in_background:
+            self._print_frame_notes()
         if in_background and self.problems:
             problems = self._sorted_problems()
             named = ", ".join(f"{name} ({why})" for name, why in problems[:3]) + (", ..." if len(problems) > 3 else "")
@@ -223,14 +229,20 @@ class HeaderCheck:
         for path, header in zip(paths, headers, strict=True):
             if header.has_unused_frames(self.channels):
                 self.frame_counts[path] = header.frames
+            elif header.is_stack_of_three:
+                self.stacks.append(path)
         known = [(path, header.size) for path, header in zip(paths, headers, strict=True) if header.size]
         unequal = [(path, size) for path, size in known if size != known[0][1]]
         return (known[0][0], size_mismatch_text(known[0][1], *unequal[0])) if unequal else None
 
-    def _multi_frame_note(self) -> str:
-        path, files = min(self.frame_counts), sum(len(side) for sides in self.groups for side in sides)
-        several = f"{len(self.frame_counts)} of {files} images hold several frames, such as '{path}'"
-        return printable(f"note: {several} ({self.frame_counts[path]}): the first is used")
+    def _print_frame_notes(self) -> None:
+        files = sum(len(side) for sides in self.groups for side in sides)
+        if self.frame_counts:
+            path, several = min(self.frame_counts), f"{len(self.frame_counts)} of {files} images hold several frames"
+            print_line(f"note: {several}, such as '{path}' ({self.frame_counts[path]}): the first is used")
+        if self.stacks:
+            three = f"{len(self.stacks)} of {files} images have 3 pages, such as '{min(self.stacks)}'"
+            print_line(f"note: {three}: they are read as the 3 channels; --input_nc 1 reads the first page")
 
     def _sorted_problems(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from data.decoding import header_check, sound_files
@@ -123,6 +124,21 @@ def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
     file.write_bytes(file.read_bytes()[:-200])
     begun(forty_pairs)
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"
+
+
+@pytest.mark.parametrize(("channels", "depth", "note"), [
+    (3, np.uint16, "note: 2 of 2 images have 3 pages, such as 'd/0.tif': they are read as the 3 channels;"),
+    (1, np.uint16, "note: 2 of 2 images hold several frames, such as 'd/0.tif' (3): the first is used"),
+    (3, np.uint8, "note: 2 of 2 images hold several frames, such as 'd/0.tif' (3): the first is used"),
+])  # fmt: skip
+def test_three_pages_are_told(channels, depth, note, tmp_path, capsys):
+    """Three pages of more than 8 bits may be colours or slices."""
+    (tmp_path / "d").mkdir()
+    for number in range(2):
+        tifffile.imwrite(tmp_path / f"d/{number}.tif", np.zeros((3, 8, 8), depth), photometric="minisblack")
+    HeaderCheck([[list_files("d")]], "d", False, channels=(channels,)).start()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(note)
 
 
 def test_an_unfinished_check_is_continued_by_the_next_run(forty_pairs, monkeypatch):
