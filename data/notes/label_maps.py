@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data.decoding.decoders import DECODERS, identify
-from data.decoding.raster import to_array
+from data.decoding.raster import Raster, to_array
 from data.listing.files import open_binary, size_and_mtime
 from data.listing.paths import Paths
 from data.transforms import range_flag
@@ -40,6 +40,7 @@ class StoredValues(NamedTuple):
     is_small: bool = True  # whether it takes little time to read
     has_colours: bool = False  # whether the labels are colours
     loses_indices: bool = False  # whether the luminance of its colours differs from its palette indices
+    has_array_alpha: bool = False  # whether it is an array whose fourth channel counts as transparency
 
 
 def label_map_notes(dataset: Any) -> list[str]:
@@ -48,7 +49,7 @@ def label_map_notes(dataset: Any) -> list[str]:
     for side, files in _sample_sides(dataset).items():
         looks = _look_at_files(files, dataset.read_options.max_pixels, colours=dataset.o.isTrain)
         notes += [*_palette_note(dataset, side, looks), *_scaling_note(dataset, side, looks)]
-        notes += _dark_note(dataset, side, files, looks)
+        notes += [*_alpha_note(dataset, side, looks), *_dark_note(dataset, side, files, looks)]
     return notes
 
 
@@ -105,6 +106,8 @@ def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: b
         picture, _ = DECODERS[source.kind](source, 3 if is_colour else 1)
         array = to_array(picture)
     array = _half(array, half)
+    if isinstance(picture, Raster) and array.shape[2] == 4 and picture.has_alpha:
+        return StoredValues((array.shape[1], array.shape[0]), has_array_alpha=True)
     if is_colour:
         count = _count_colours(array)
         return StoredValues((array.shape[1], array.shape[0]), False, count > 0, count, has_colours=count > 0)
@@ -147,6 +150,18 @@ def _palette_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
     colours = f"{flag} keeps the colours; " if dataset.o.isTrain else ""
     what = f"note: images of {side} have a palette, such as '{affected[0]}', and one channel is the luminance of its"
     return [f"{what} colours, not their indices; {colours}save indices as grey images to use them"]
+
+
+def _alpha_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
+    """Return a note if the fourth channel of arrays, perhaps near infrared, is taken for transparency."""
+    channels = dict(zip(dataset.side_order, dataset.channels))[side]
+    flag = {"A": "--input_nc 4", "B": "--output_nc 4"}.get(side, "a 4 in --inputs (A1:4)")
+    affected = [path for path, look in looks.items() if look.has_array_alpha]
+    if channels not in (1, 3) or not affected:
+        return []
+    what = f"note: arrays of {side}, such as '{affected[0]}', have 4 channels of 8 bits: the fourth is taken for"
+    kept = f"; {flag} keeps it as a channel" if dataset.o.isTrain else ""
+    return [f"{what} transparency (--background){kept}"]
 
 
 def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:

@@ -8,6 +8,7 @@ from data.notes.label_maps import MAX_LABELS, SAMPLE_FILES
 from tests.support.data_folders import make, save
 from tests.support.images import picture
 from tests.support.runs import SMALL
+from util.errors import DataError
 
 
 def grey(array):
@@ -144,6 +145,20 @@ def test_one_channel_of_a_palette_is_said_to_be_luminance(direction, tmp_path, c
     assert len(found) == 1 and f"images of {side} have a palette" in found[0]
     assert f"--{flag} 3 keeps the colours" in found[0] and "trainB/0.png" in found[0]
     assert not notes(make("unaligned", tmp_path / "d", "--direction", direction), "luminance")
+
+
+@pytest.mark.parametrize(("kind", "flags", "said"), [
+    ("uint8", [], "--input_nc 4 keeps it as a channel"), ("uint8", ["--input_nc", 4], ""), ("uint16", [], ""),
+])  # fmt: skip
+def test_a_fourth_channel_of_arrays_taken_for_transparency_is_noted(kind, flags, said, tmp_path):
+    """Near infrared beside colours would whiten the images; it is kept with --input_nc 4."""
+    sides(tmp_path / "d", ("npy", lambda n: np.full((40, 48, 4), 90 + n, kind)), ("png", lambda n: picture(n)))
+    if kind == "uint16":  # refused, as their fourth channel may be anything
+        with pytest.raises(DataError, match="4 channels"):
+            make("unaligned", tmp_path / "d", *flags)[0]
+        return
+    found = notes(make("unaligned", tmp_path / "d", *flags), "transparency")
+    assert len(found) == bool(said) and all("arrays of A, such as" in note and said in note for note in found)
 
 
 @pytest.mark.parametrize(("name", "draw", "said"), [
