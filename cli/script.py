@@ -28,9 +28,9 @@ SYNONYMS = (  # names of one thing in scripts, here and elsewhere, without "_" a
 )
 
 
-def command_name(otherwise: str) -> str:
-    """Return the command if it is one of `ganvas`, such as "ganvas export" (ganvas/__main__.py), or else otherwise."""
-    return sys.argv[0] if sys.argv[0].startswith("ganvas ") else otherwise
+def command_name(script: str) -> str:
+    """Return the `ganvas` command in use, such as "ganvas export" (see ganvas/__main__.py), or else script."""
+    return sys.argv[0] if sys.argv[0].startswith("ganvas ") else script
 
 
 class Command(argparse.ArgumentParser):

@@ -18,7 +18,7 @@ from serialization.weight_names import SUFFIXES
 from util.errors import CheckpointError, OptionError, UserError
 
 OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
-FOR_COMMAND = {  # flags with which test.py finds images and writes results, and a trained generator does neither
+FOR_COMMAND = {  # flags that only choose test.py's images, or how it writes results
     "aspect_ratio", "dataroot", "display_winsize", "format", "generate", "max_dataset_size", "metric_weights",
     "metrics", "num_samples", "num_test", "num_threads", "on_bad_image", "results_dir", "results_only", "split",
 }  # fmt: skip
@@ -40,7 +40,10 @@ def load(
     """
     given = Path(path).expanduser()
     if unused := sorted(FOR_COMMAND.intersection(flags)):
-        log(f"note: {', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: for test.py alone")
+        log(
+            f"note: {', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect: only test.py uses such flags"
+        )
+        flags = {name: value for name, value in flags.items() if name not in FOR_COMMAND}
     flags |= {"direction": direction, "epoch": epoch, "gpu_ids": flags.get("gpu_ids", _gpu_ids(device))}
     try:
         loaded = _load(given, dict(flags))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.batches import Batch, batch_signature, concat_batches
-from inference.model_copies import Copies
+from inference.model_copies import ModelCopies
 from inference.model_state import CallWatch, shared_copies, undone_changes
 from inference.several_results import SeveralResults
 
@@ -69,7 +69,7 @@ class Translator:
 
                 # After the first image: copy the model, unless that image changed it or drew random numbers.
                 if copies is None:
-                    copies = Copies(self.model, watch, n_threads)
+                    copies = ModelCopies(self.model, watch, n_threads)
                 elif copies and watch.changed():
                     copies.stop()
 

@@ -12,7 +12,7 @@ from inference.model_state import CallWatch, ModelWatch, PluginWatch, shared_cop
 Result = tuple[Any, nn.Module | None]  # of a call, and the copy that made it if the call changed that copy
 
 
-class Copies:
+class ModelCopies:
     """As many copies of a model as threads; false (empty) when calls have to follow each other.
 
     That is after a call that changed the model or drew random numbers, and for a model that cannot be copied. Every

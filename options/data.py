@@ -43,7 +43,7 @@ class Data:
         of_run=True)
     icc: bool = option(True, "convert images with a colour profile to sRGB (--no_icc turns it off)", of_run=True)
     load_size: int | Size = option(286, "scale images to this size; test.py's default: --crop_size, or the run's"
-        " --load_size if it trained on crops of images in their own proportions", at_least=1, at_most=65_536)
+        " --load_size if it cropped without resize or fixsize", at_least=1, at_most=65_536)
     crop_size: int | Size = option(256, "then crop to this size", at_least=1, at_most=65_536, of_run=True)
     preprocess: str = option("resize_and_crop", "none (width and height to multiples of 4), or up to three of"
         " these, joined by _and_: one of resize, scale_width, scale_shortside, fixsize; zoom (random scale); one of"

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--gpus", action="store_true", help="two GPUs beside one, instead of CPU cores")
     parser.add_argument("--size", type=int, default=128, help="side of the images")
     parser.add_argument("--steps", type=int, default=6, help="measured in each turn, after two others")
-    parser.add_argument("--turns", type=int, default=3, help="each measures both, the other one first each time")
+    parser.add_argument("--turns", type=int, default=3, help="how often both are measured, in alternating order")
     parser.add_argument("--batch_size", type=int, default=4, help="of both processes together, even")
     parser.add_argument("--inside", default="", help=argparse.SUPPRESS)
     parser.add_argument("--equal_steps", type=int, default=0, help=argparse.SUPPRESS)
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"{'MB a step':>11}{'adding up':>11}{'difference':>12}")
     for model in MODELS:
         turns: list[dict[int, dict[str, Any]]] = []  # of each turn: what 1 and 2 processes measured
-        for turn in range(args.turns):
+        for turn in range(max(1, args.turns)):
             steps = 0 if turn else EQUAL_STEPS
             turns.append({count: started(args, model, count, steps) for count in ((1, 2), (2, 1))[turn % 2]})
         print(f"{model:<12}{row(turns)}", flush=True)
@@ -88,7 +88,8 @@ def measure(args: Any) -> None:
     from util import ranks
 
     launch.join_others("processes", [], Report())
-    losses = [value for step in trained(args, torch.float64, args.equal_steps) for value in step]
+    steps = trained(args, torch.float64, args.equal_steps) if args.equal_steps else ()
+    losses = [value for step in steps for value in step]
     spent, sent, add_up = [0.0], [0], gradients._add_up
 
     def timed(tensors: list[torch.Tensor]) -> None:

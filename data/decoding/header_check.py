@@ -21,6 +21,7 @@ FOREGROUND_CHECK_S = 10.0  # seconds that training waits for the check
 CHECK_THREADS = 8  # disks and network drives answer several requests at once
 BACKGROUND_PAUSE_S = 0.003  # seconds between two files during training, which needs the processor more
 SAVE_EVERY = 20_000  # files checked in the background between two saves of what is known
+MAX_COMPARED_PAGES = 64  # of a TIFF
 MAX_SKIPPED_IMAGES, MAX_SKIPPED_FRACTION = 5, 0.01  # images that may be skipped: the larger limit counts
 NEW_SUBFILE_TYPE_TAG, REDUCED_COPY_BIT = 254, 1  # TIFF's NewSubfileType, and its bit for reduced copies of a page
 
@@ -41,19 +42,15 @@ class ImageHeader(NamedTuple):
     size: tuple[int, int] | None = None  # width and height of the upright image
     frames: int = 1
     kind: str = ""  # of DECODERS
+    can_stack: bool = False  # whether it has several pages of one channel and one size, which may become channels
 
     def has_unused_frames(self, channels: Collection[int]) -> bool:
         """Whether only the first of several frames is used; channels: the numbers that the sides of the run have.
 
         Pages of a TIFF become channels if there are as many; with 8 bits, grey and RGB take the first page.
         """
-        pages_are_channels = self.frames in channels and (self.frames != 3 or self.is_stack_of_three)
+        pages_are_channels = self.can_stack and self.frames in channels and (self.frames != 3 or self.kind == "TIFF")
         return self.frames > 1 and not pages_are_channels
-
-    @property
-    def is_stack_of_three(self) -> bool:
-        """Whether it is a TIFF of more than 8 bits with three pages; they become channels, but may be slices."""
-        return self.frames == 3 and self.kind == "TIFF"
 
 
 def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) -> ImageHeader:
@@ -70,7 +67,8 @@ def read_header(path: str, max_pixels: int = MAX_PIXELS, whole: bool = False) ->
             if image is None:  # a kind of TIFF that Pillow does not know
                 return ImageHeader()
             sideways = read_orientation(image, whole) in SIDEWAYS
-            return ImageHeader(image.size[::-1] if sideways else image.size, count_frames(image), source.kind)
+            size, frames = image.size[::-1] if sideways else image.size, count_frames(image)
+            return ImageHeader(size, frames, source.kind, frames > 1 and _pages_can_stack(image, frames))
     except DataError:
         raise
     except MemoryError:  # reading the pixels will raise it again
@@ -102,6 +100,20 @@ def count_frames(image: Image.Image) -> int:
         return 1
 
 
+def _pages_can_stack(image: Image.Image, frames: int) -> bool:
+    """Return whether a TIFF's pages have one channel each and, as far as they are compared, one size and type."""
+    if image.format != "TIFF" or len(image.getbands()) != 1:
+        return False
+    kinds = set()
+    try:
+        for page in range(min(frames, MAX_COMPARED_PAGES)):
+            image.seek(page)
+            kinds.add((image.size, image.mode))
+    except Exception:  # damage after the first page raises many types
+        return False
+    return len(kinds) == 1
+
+
 class HeaderCheck:
     """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between files.
 
@@ -122,10 +134,11 @@ class HeaderCheck:
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair
         self.frame_counts: dict[str, int] = {}  # number of frames of files of which only the first is used
-        self.stacks: list[str] = []  # files whose three pages are read as channels
+        self.stacks: list[str] = []  # files whose three pages are read as colours, but may be slices
         self.done, self.reported = threading.Event(), threading.Event()  # all files checked; late problems reported
         self.in_background, self.stopped = threading.Event(), threading.Event()
-        self._lock, self._saving = threading.Lock(), threading.Lock()
+        self._noted: set[int] = set()  # positions of the files in these two: the next run tells them again
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Check files for FOREGROUND_CHECK_S seconds, then go on in the background.
@@ -178,8 +191,10 @@ class HeaderCheck:
         for position in self._positions:
             if problem := self._check_file(position):
                 self.problems.append((position, problem))
-            self._sound[position] = problem is None
+            self._sound[position] = problem is None and position not in self._noted
             if self.stopped.is_set():
+                if runs_in_background:
+                    self._remember()
                 return
             with self._lock:
                 self._left -= 1
@@ -189,7 +204,7 @@ class HeaderCheck:
             if self.in_background.is_set():
                 if not runs_in_background:
                     return
-                if left % SAVE_EVERY == 1:
+                if left and left % SAVE_EVERY == 0:
                     self._remember()
                 self.stopped.wait(BACKGROUND_PAUSE_S)
 
@@ -210,16 +225,17 @@ class HeaderCheck:
     def _remember(self) -> None:
         """Save which files are known to be sound, so that later runs do not check them."""
         if self._keys is not None:
-            with self._saving:
-                sound_files.save_sound_keys(self.root, self._keys[self._sound])
+            sound = self._sound.copy()  # a mask that changes while NumPy selects by it would overrun the result
+            sound_files.save_sound_keys(self.root, self._keys[sound])
 
     def _check_file(self, position: int) -> Problem | None:
         """Return the problem that the headers of a file or pair show, or None."""
+        place = position
         for sides in self.groups:
-            if position < len(sides[0]):
+            if place < len(sides[0]):
                 break
-            position -= len(sides[0])
-        paths = [side[position] for side in sides]
+            place -= len(sides[0])
+        paths = [side[place] for side in sides]
         try:
             headers = [read_header(path, self.max_pixels) for path in paths]
             if len({each.size for each in headers}) > 1:  # read whole PNGs: the orientation may come last
@@ -229,8 +245,11 @@ class HeaderCheck:
         for path, header in zip(paths, headers, strict=True):
             if header.has_unused_frames(self.channels):
                 self.frame_counts[path] = header.frames
-            elif header.is_stack_of_three:
+            elif header.frames == 3 and set(self.channels) == {3}:
                 self.stacks.append(path)
+            else:
+                continue
+            self._noted.add(position)
         known = [(path, header.size) for path, header in zip(paths, headers, strict=True) if header.size]
         unequal = [(path, size) for path, size in known if size != known[0][1]]
         return (known[0][0], size_mismatch_text(known[0][1], *unequal[0])) if unequal else None
@@ -241,8 +260,8 @@ class HeaderCheck:
             path, several = min(self.frame_counts), f"{len(self.frame_counts)} of {files} images hold several frames"
             print_line(f"note: {several}, such as '{path}' ({self.frame_counts[path]}): the first is used")
         if self.stacks:
-            three = f"{len(self.stacks)} of {files} images have 3 pages, such as '{min(self.stacks)}'"
-            print_line(f"note: {three}: they are read as the 3 channels; --input_nc 1 reads the first page")
+            several = f"{len(self.stacks)} of {files} images have 3 pages, such as '{min(self.stacks)}'"
+            print_line(f"note: {several}: they are read as 3 channels; if they are slices, save one image per file")
 
     def _sorted_problems(self) -> list[Problem]:
         return [problem for _, problem in sorted(self.problems)]

@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 
 from util.cache_dir import cache_folder
 
-MIN_REMEMBERED_FILES = 10_000  # the headers of fewer files are checked in half a second
+MIN_REMEMBERED_FILES = 10_000  # of a dataset; the headers of fewer files are checked in half a second
+MAX_KEYS = 4_000_000  # of a dataset, 8 bytes each
 MAX_DATASETS = 32  # files kept, one per dataset folder
 
 
@@ -23,16 +25,15 @@ def load_sound_keys(root: str) -> np.ndarray:
 
 
 def save_sound_keys(root: str, keys: np.ndarray) -> None:
-    """Save the keys of the files under a root that passed the header check, unless they are few."""
-    if len(keys) < MIN_REMEMBERED_FILES:
-        return
+    """Add the keys of files under a root that passed the header check to those of earlier checks, if all fit."""
     path = _sound_file(root)
-    beside = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
+    beside = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
+        known = np.union1d(load_sound_keys(root), keys)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "wb") as file:
-                np.savez(file, keys=np.unique(keys))
+                np.savez(file, keys=known if len(known) <= MAX_KEYS else np.unique(keys))
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Look at a fixed sample of files for label maps and masks, and note what scaling and conversion would do to them."""
+"""Look at a fixed sample of files for label maps, masks and transparency, and note what reading would do to them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.decoding.decoders import DECODERS, identify
+from data.decoding.decoders import DECODERS, NUMPY_EXTENSIONS, identify
 from data.decoding.raster import Raster, to_array
 from data.listing.files import open_binary, size_and_mtime
 from data.listing.paths import Paths
@@ -44,7 +44,7 @@ class StoredValues(NamedTuple):
 
 
 def label_map_notes(dataset: Any) -> list[str]:
-    """Return notes about palettes, label maps and dark masks among the files of a dataset, one line each."""
+    """Return notes about palettes, label maps, transparency and dark masks among a dataset's files, one line each."""
     notes = []
     for side, files in _sample_sides(dataset).items():
         looks = _look_at_files(files, dataset.read_options.max_pixels, colours=dataset.o.isTrain)
@@ -99,14 +99,14 @@ def _look_at_file(path: str, half: int | None, max_pixels: int, may_be_labels: b
         has_palette = image is not None and image.mode == "P"
         one_channel = image is None or image.mode in ONE_CHANNEL_MODES or image.mode.startswith("I;16")
         pixels = size[0] * size[1] if image is not None else size_and_mtime(path)[0] // BYTES_PER_PIXEL
-        is_small = pixels <= MAX_SAMPLED_PIXELS
+        is_small, is_array = pixels <= MAX_SAMPLED_PIXELS, path.lower().endswith(NUMPY_EXTENSIONS)
         is_colour = image is not None and image.mode == "RGB" and source.kind == "8 bits" and colours
-        if not (one_channel or is_colour) or not is_small or not (may_be_labels or has_palette):
+        if not (one_channel or is_colour) or not is_small or not (may_be_labels or has_palette or is_array):
             return StoredValues(size, has_palette, is_small=is_small)
         picture, _ = DECODERS[source.kind](source, 3 if is_colour else 1)
         array = to_array(picture)
     array = _half(array, half)
-    if isinstance(picture, Raster) and array.shape[2] == 4 and picture.has_alpha:
+    if is_array and isinstance(picture, Raster) and array.shape[2] == 4 and picture.has_alpha:
         return StoredValues((array.shape[1], array.shape[0]), has_array_alpha=True)
     if is_colour:
         count = _count_colours(array)
@@ -140,27 +140,33 @@ def _count_colours(array: np.ndarray) -> int:
     return len(colours) if len(colours) <= MAX_LABELS and not are_grey else 0
 
 
+def _channels(dataset: Any, side: str) -> int:
+    return dict(zip(dataset.side_order, dataset.channels))[side]
+
+
+def _channels_flag(side: str, number: int) -> str:
+    """Return the flag that gives a side so many channels."""
+    flag = {"A": "--input_nc", "B": "--output_nc"}.get(side)
+    return f"{flag} {number}" if flag else f"a {number} in --inputs (A1:{number})"
+
+
 def _palette_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
     """Return a note if palette indices get lost, because the networks see one channel."""
-    channels = dict(zip(dataset.side_order, dataset.channels))[side]
-    flag = {"A": "--input_nc 3", "B": "--output_nc 3"}.get(side, "a 3 in --inputs (A1:3)")
     affected = [path for path, look in looks.items() if look.loses_indices]
-    if channels != 1 or not affected:
+    if _channels(dataset, side) != 1 or not affected:
         return []
-    colours = f"{flag} keeps the colours; " if dataset.o.isTrain else ""
+    colours = f"{_channels_flag(side, 3)} keeps the colours; " if dataset.o.isTrain else ""
     what = f"note: images of {side} have a palette, such as '{affected[0]}', and one channel is the luminance of its"
     return [f"{what} colours, not their indices; {colours}save indices as grey images to use them"]
 
 
 def _alpha_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> list[str]:
     """Return a note if the fourth channel of arrays, perhaps near infrared, is taken for transparency."""
-    channels = dict(zip(dataset.side_order, dataset.channels))[side]
-    flag = {"A": "--input_nc 4", "B": "--output_nc 4"}.get(side, "a 4 in --inputs (A1:4)")
     affected = [path for path, look in looks.items() if look.has_array_alpha]
-    if channels not in (1, 3) or not affected:
+    if _channels(dataset, side) not in (1, 3) or not affected:
         return []
     what = f"note: arrays of {side}, such as '{affected[0]}', have 4 channels of 8 bits: the fourth is taken for"
-    kept = f"; {flag} keeps it as a channel" if dataset.o.isTrain else ""
+    kept = f"; {_channels_flag(side, 4)} keeps it as a channel" if dataset.o.isTrain else ""
     return [f"{what} transparency (--background){kept}"]
 
 
@@ -193,7 +199,7 @@ def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, Store
     if has_range or not looks or not (o.isTrain or side != "B") or not all(look.is_small for look in looks.values()):
         return []
     limit = 255 * (DARK_LABELS_FRACTION if all(look.is_label_map for look in looks.values()) else DARK_FRACTION)
-    own = dict(zip(dataset.side_order, dataset.channels))[side]
+    own = _channels(dataset, side)
     channels = own if files.half is None else dataset.joined_channels
     lo, hi = 255, 0
     for path in looks:

@@ -126,46 +126,106 @@ def test_sound_headers_are_not_checked_again(forty_pairs, monkeypatch):
     assert sorted(looked) == list(range(41)), "damaged, it is as if there were none"
 
 
-@pytest.mark.parametrize(("channels", "depth", "note"), [
-    (3, np.uint16, "note: 2 of 2 images have 3 pages, such as 'd/0.tif': they are read as the 3 channels;"),
-    (1, np.uint16, "note: 2 of 2 images hold several frames, such as 'd/0.tif' (3): the first is used"),
-    (3, np.uint8, "note: 2 of 2 images hold several frames, such as 'd/0.tif' (3): the first is used"),
+FIRST = "images hold several frames, such as 'd/0.tif' (3): the first is used"
+STACK = "images have 3 pages, such as 'd/0.tif': they are read as 3 channels; if they are slices, save one image"
+STACK += " per file"
+
+
+@pytest.mark.parametrize(("channels", "shape", "depth", "said"), [
+    ((3, 3), (3, 8, 8), "uint16", STACK),
+    ((3, 3), (3, 8, 8), "float32", STACK),
+    ((1, 1), (3, 8, 8), "uint16", FIRST),
+    ((1, 3), (3, 8, 8), "uint16", ""),  # which of the sides a file belongs to is not known
+    ((3, 3), (3, 8, 8), "uint8", FIRST),
+    ((3, 3), (3, 8, 8, 3), "uint8", FIRST),
+    ((5, 5), (5, 8, 8), "uint16", ""),
+    ((4, 4), (4, 8, 8, 3), "uint8", "images hold several frames, such as 'd/0.tif' (4): the first is used"),
 ])  # fmt: skip
-def test_three_pages_are_told(channels, depth, note, tmp_path, capsys):
+def test_pages_are_told_to_be_unused_or_channels(channels, shape, depth, said, tmp_path, capsys):
     """Three pages of more than 8 bits may be colours or slices."""
     (tmp_path / "d").mkdir()
+    kind = "rgb" if shape[-1] == 3 else "minisblack"
     for number in range(2):
-        tifffile.imwrite(tmp_path / f"d/{number}.tif", np.zeros((3, 8, 8), depth), photometric="minisblack")
-    HeaderCheck([[list_files("d")]], "d", False, channels=(channels,)).start()
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(note)
+        tifffile.imwrite(tmp_path / f"d/{number}.tif", np.zeros(shape, depth), photometric=kind)
+    HeaderCheck([[list_files("d")]], "d", False, channels=channels).start()
+    assert capsys.readouterr().out == (f"note: 2 of 2 {said}\n" if said else "")
 
 
-def test_an_unfinished_check_is_continued_by_the_next_run(forty_pairs, monkeypatch):
-    """What was checked before a run ended is not checked again, what was not or was bad is."""
+def test_pages_of_unequal_sizes_are_no_channels(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    with tifffile.TiffWriter(tmp_path / "d/0.tif") as file:
+        for side in (8, 9, 8):
+            file.write(np.zeros((side, side), "uint16"), photometric="minisblack")
+    HeaderCheck([[list_files("d")]], "d", False, channels=(3, 3)).start()
+    assert capsys.readouterr().out == f"note: 1 of 1 {FIRST}\n"
+
+
+@pytest.fixture
+def unfinished(forty_pairs, monkeypatch):
+    """unfinished(): the positions looked at by a check that ends at position 30 of 40; position 5 is bad."""
     monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 10)
     (forty_pairs / "05.png").write_bytes(b"")
-    looked, look, enough, ended = [], HeaderCheck._check_file, threading.Event(), threading.Event()
+    started, enough, ended = threading.Event(), threading.Event(), threading.Event()
+    look = HeaderCheck._check_file
 
     def look_at_thirty(self, place):
         looked.append(place)
+        assert started.wait(60)
         if place >= 30:
-            enough.set()  # the threads take one place after the other
-            ended.wait()
+            enough.set()
+            assert ended.wait(60)
         return look(self, place)
 
+    looked: list[int] = []
     monkeypatch.setattr(header_check, "CHECK_THREADS", 1)
+    monkeypatch.setattr(header_check, "BACKGROUND_PAUSE_S", 0)
     monkeypatch.setattr(HeaderCheck, "_check_file", look_at_thirty)
-    check = HeaderCheck([[list_files(str(forty_pairs))]], str(forty_pairs), skip_bad=True)
-    monkeypatch.setattr(check.done, "wait", lambda seconds: enough.wait() and False)
-    check.start()
-    check.stop()
-    ended.set()
-    assert sorted(looked) == list(range(31))
-    looked.clear()
+
+    def run(in_background):
+        check = HeaderCheck([[list_files(str(forty_pairs))]], str(forty_pairs), skip_bad=True)
+        monkeypatch.setattr(check.done, "wait", lambda seconds: not in_background and not enough.wait(60))
+        if not in_background:
+            started.set()
+        check.start()
+        started.set()
+        assert enough.wait(60)
+        saved = len(sound_files.load_sound_keys(str(forty_pairs)))
+        check.stop()
+        ended.set()
+        for thread in threading.enumerate():
+            if thread.name == "check":
+                thread.join(60)
+        return saved
+
+    run.looked = looked
+    return run
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_an_unfinished_check_is_continued_by_the_next_run(unfinished, forty_pairs, monkeypatch, in_background):
+    """What was checked before a run ended is not checked again; what was not, or was bad, is."""
+    monkeypatch.setattr(header_check, "SAVE_EVERY", 4)
+    assert unfinished(in_background) == (27 if in_background else 29)  # at 28 positions; at the end of the foreground
+    assert sorted(unfinished.looked) == list(range(31))
+    unfinished.looked.clear()
     with pytest.raises(DataError, match=r"05\.png"):
         begun(forty_pairs)
-    assert sorted(looked) == [5, *range(30, 40)]
+    assert sorted(unfinished.looked) == [5, *range(31, 40)]
+
+
+def test_the_next_run_notes_the_frames_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 2)
+    (tmp_path / "d").mkdir()
+    for number in range(4):
+        tifffile.imwrite(tmp_path / f"d/{number}.tif", np.zeros((3, 8, 8), "uint16"), photometric="minisblack")
+    for channels, said in (((3, 3), STACK), ((3, 3), STACK), ((1, 1), FIRST)):
+        HeaderCheck([[list_files("d")]], "d", False, channels=channels).start()
+        assert capsys.readouterr().out == f"note: 4 of 4 {said}\n"
+
+
+def test_few_files_are_not_remembered(forty_pairs):
+    begun(forty_pairs)
+    assert not (sound_files.cache_folder() / "sound").exists()
 
 
 # --- --on_bad_image skip --------------------------------------------------------------------------------------------

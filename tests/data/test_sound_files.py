@@ -10,9 +10,8 @@ from data.decoding import sound_files
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The folder of the keys; three keys are worth a file."""
+    """The folder of the keys."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(sound_files, "MIN_REMEMBERED_FILES", 3)
     return tmp_path / "cache" / "ganvas" / "sound"
 
 
@@ -29,9 +28,14 @@ def test_keys_come_back_for_the_same_folder_alone(cache, tmp_path, monkeypatch):
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
 
 
-def test_few_keys_are_not_kept(cache):
-    sound_files.save_sound_keys("data", keys(1, 2))
-    assert not cache.exists()
+def test_keys_of_several_checks_are_joined(cache, monkeypatch):
+    """An unfinished check, or one of another phase, adds its keys; where they would be too many, the newest stay."""
+    for number in (4, 2, 4):
+        sound_files.save_sound_keys("data", keys(number, 9))
+    assert sound_files.load_sound_keys("data").tolist() == [2, 4, 9]
+    monkeypatch.setattr(sound_files, "MAX_KEYS", 3)
+    sound_files.save_sound_keys("data", keys(7, 1))
+    assert sound_files.load_sound_keys("data").tolist() == [1, 7]
 
 
 @pytest.mark.parametrize("damage", ["cuts", "garbage", "empty", "other numbers", "no keys", "flipped"])

@@ -82,8 +82,13 @@ def test_what_there_is_after_each_station(tmp_path):
 
 def test_what_there_is_of_cycle_gan():
     argv = ["--model", "cycle_gan", "--dataroot", "demo", "--name", "h2z", "--crop_size", "32", "--load_size", "32"]
-    _, _, sample, batch, out, losses = first_step(*argv)
+    model, o, sample, batch, out, losses = first_step(*argv)
     assert list(sample) == list(batch) == words(told("5"))
     assert ["out", *out] == words(told("9, two ways"))
     assert list(losses) == ["G", "D"]
     assert ["losses", *(name for phase in losses.values() for name in phase)] == words(told("10, two ways"))
+    assert [phase.weight for phase in model.phases()] == [1.0, 1.0] and "weight 1" in ROWS["10, two ways"][0]
+    assert (
+        len(first_visuals(model, out, o)) == 8 == sum(map(len, losses.values()))
+        and "eight images and eight terms" in PAGE
+    )

@@ -213,8 +213,11 @@ def test_flags_that_only_the_command_uses_are_noted(trained, caplog):
     assert {flag.name for flag in flags_for("pix2pix", "test")} >= FOR_COMMAND
     load(trained, "pix2pix", no_eval=True)
     assert "no effect" not in caplog.text
-    load(trained, "pix2pix", num_test=3, format="jpg")
-    assert "note: format, num_test have no effect: for test.py alone" in caplog.text
+    g = load(trained, "pix2pix", num_test=3, format="jpg")
+    assert "note: format, num_test have no effect: only test.py uses such flags" in caplog.text
+    caplog.clear()
+    pickle.loads(pickle.dumps(g))  # noqa: S301
+    assert "no effect" not in caplog.text
 
 
 def test_stretched_floats_are_noted_once(trained, caplog):

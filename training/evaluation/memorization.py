@@ -11,7 +11,7 @@ NEAR = 0.25  # a copy's distance, as a share of the median distance of a trainin
 MIN_IMAGES = 16  # training images that make a judgement
 
 
-class Copies:
+class CopyFinder:
     """Compares images with training images; distances are Euclidean, between thumbnails.
 
     A copy is nearer to a training image than a quarter of the distance from a training image to its own neighbour.

@@ -18,7 +18,7 @@ from registry.training_position import Now
 from serialization import rank_exchange
 from training.evaluation.comparison import Comparison, Part, batched, combine
 from training.evaluation.images import Compared, Found, Generated, find_images
-from training.evaluation.memorization import Copies
+from training.evaluation.memorization import CopyFinder
 from training.run_folder import resume_command
 from training.test_mode import in_test_mode
 from util import ranks
@@ -55,7 +55,7 @@ class RunEvaluation:
         self.references, self.about = (found.references, found.about) if found else (None, "")
         self.names = metric_names(o.metrics) if found else []
         self.history = MetricHistory(_directions(self.names, self._settings("cpu")) if self.names else {})
-        self.copies: dict[str, Copies] = {}  # by the side that is generated
+        self.copies: dict[str, CopyFinder] = {}  # by the side that is generated
         self.real_parts: dict[str, Part] = {}  # see Comparison
         self.paired: list[str] = []  # the metrics of pairs
         self.printed: set[str] = set()  # notes
@@ -207,7 +207,9 @@ class RunEvaluation:
             return
         side = "A" if isinstance(self.images, Generated) or found.label.startswith("fake_A") else "B"
         if side not in self.copies:
-            self.copies[side] = Copies(batch[side] for batch in self.references if isinstance(batch.get(side), Tensor))
+            self.copies[side] = CopyFinder(
+                batch[side] for batch in self.references if isinstance(batch.get(side), Tensor)
+            )
         self.copies[side].add(found.fake)
 
     def _shares_of_copies(self) -> tuple[float, float] | None:

@@ -150,12 +150,13 @@ def test_one_channel_of_a_palette_is_said_to_be_luminance(direction, tmp_path, c
 @pytest.mark.parametrize(("kind", "flags", "said"), [
     ("uint8", [], "--input_nc 4 keeps it as a channel"), ("uint8", ["--input_nc", 4], ""), ("uint16", [], ""),
 ])  # fmt: skip
-def test_a_fourth_channel_of_arrays_taken_for_transparency_is_noted(kind, flags, said, tmp_path):
+def test_a_fourth_channel_taken_for_transparency_is_noted(kind, flags, said, tmp_path):
     """Near infrared beside colours would whiten the images; it is kept with --input_nc 4."""
-    sides(tmp_path / "d", ("npy", lambda n: np.full((40, 48, 4), 90 + n, kind)), ("png", lambda n: picture(n)))
+    draw = lambda n: np.full((40, 48, 4 if n or flags else 3), 90 + n, kind)  # noqa: E731, the first has no fourth channel
+    sides(tmp_path / "d", ("npy", draw), ("png", lambda n: picture(n)))
     if kind == "uint16":  # refused, as their fourth channel may be anything
         with pytest.raises(DataError, match="4 channels"):
-            make("unaligned", tmp_path / "d", *flags)[0]
+            make("unaligned", tmp_path / "d", *flags)[1]
         return
     found = notes(make("unaligned", tmp_path / "d", *flags), "transparency")
     assert len(found) == bool(said) and all("arrays of A, such as" in note and said in note for note in found)

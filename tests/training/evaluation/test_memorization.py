@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.evaluation.memorization import MIN_IMAGES, Copies
+from training.evaluation.memorization import MIN_IMAGES, CopyFinder
 
 TRAINING = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 OTHERS = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -16,7 +16,7 @@ OTHERS = torch.rand(10, 3, 32, 32, generator=torch.Generator().manual_seed(1)) *
     ids=["copies", "noisy copies", "others", "half", "mixtures"],
 )  # fmt: skip
 def test_shares_of_copies(images, share):
-    copies = Copies(TRAINING.split(1))
+    copies = CopyFinder(TRAINING.split(1))
     for part in images.split(4):
         copies.add(part)
     assert copies.take_shares() == (share, 0.0)
@@ -24,15 +24,15 @@ def test_shares_of_copies(images, share):
 
 
 def test_images_that_repeat_are_usual_and_few_are_not_judged():
-    copies = Copies(torch.cat([TRAINING, TRAINING[:10]]).split(1))
+    copies = CopyFinder(torch.cat([TRAINING, TRAINING[:10]]).split(1))
     copies.add(TRAINING[:10])
     assert copies.take_shares() == (1.0, pytest.approx(20 / 50))
-    few = Copies(TRAINING[: MIN_IMAGES - 1].split(1))
+    few = CopyFinder(TRAINING[: MIN_IMAGES - 1].split(1))
     few.add(TRAINING[:2])
     assert few.take_shares() is None
 
 
 def test_images_of_other_channels_are_not_compared():
-    copies = Copies(TRAINING.split(1))
+    copies = CopyFinder(TRAINING.split(1))
     copies.add(TRAINING[:3, :1])
     assert copies.take_shares() is None
