@@ -327,6 +327,7 @@ def test_zoom_by_keys_buttons_wheel_and_dragging(page):
     page.keyboard.press("0")
     assert width_of(page) == pytest.approx(fits)
     page.set_viewport_size({"width": 500, "height": 500})
+    page.wait_for_function("document.querySelector('.pane').getBoundingClientRect().width <= 500")  # it has resized
     fits = width_of(page)
     page.locator(".viewer button[aria-label^='Zoom in']").click()
     assert width_of(page) == pytest.approx(1.5 * fits, rel=0.01)
