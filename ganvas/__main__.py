@@ -40,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if command in ("-h", "--help", "--version"):
         usage = f"usage: ganvas {'|'.join(present)} [--help], ganvas --version"
-        lines = [usage, *(f"  {name:<12}{HELP[name]}" for name in present)]
-        if command == "--version":
-            lines = [f"ganvas {__version__}"]
+        help_lines = [usage, *(f"  {name:<12}{HELP[name]}" for name in present)]
+        lines = [f"ganvas {__version__}"] if command == "--version" else help_lines
         return run_command(lambda lines, report: print_line(*lines), lines)
     if command not in present:
         remedy = f"{name_hint(command, present)}choose one of {', '.join(present)}"

@@ -121,7 +121,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
     missing = [name for name in table.inputs if name.lower() not in columns]
     if missing and not (plain and "b" in columns):
         what = "a and no column b" if plain else missing[0]
-        remedy = "name its columns a, b, label, split; if it is no list of images, rename it"
+        remedy = "name its columns a, b, label, split; if the file is not a list of images, rename it"
         if not plain:
             remedy = f"{name_hint(missing[0], sorted(columns))}add the column, or name others with --inputs"
         raise DataError("file", file, f"has no column {what} (it has {here})", remedy)

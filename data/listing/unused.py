@@ -52,7 +52,7 @@ def nested_notes(lists: Iterable[Paths]) -> list[str]:
         count = int(is_nested.sum())
         if 0 < count < len(paths):
             is_few = 2 * count <= len(paths)  # the fewer are more likely those that are not meant
-            few = few or (f"{paths[int(np.argmax(is_nested == is_few))]}")
+            few = few or paths[int(np.argmax(is_nested == is_few))]
             found.append((count, paths.root))
             total += len(paths)
     if not found:

@@ -180,7 +180,7 @@ def test_dark_masks_of_8_bits_get_a_hint(name, draw, said, tmp_path):
 
 
 def test_images_of_one_value_get_a_hint(tmp_path):
-    """Wholly transparent ones are white all over, whatever their colours."""
+    """Fully transparent images are read as white; their colours are not seen."""
 
     def clear(n):
         image = picture(n).convert("RGBA")
