@@ -158,14 +158,14 @@ class TrainedGenerator:
         return self.reload, ()
 
     def __repr__(self) -> str:
-        return f"<TrainedGenerator {self._file}: {self._base.model} on {self.device}>"
+        return f"<TrainedGenerator {self._file}: {self._kind} on {self.device}>"
 
     def _repr_html_(self) -> str:
         o = self._base
         networks = inference_networks(self._ready(o).model)
         count = sum(p.numel() for net in networks.values() for p in net.parameters())
         task = f"{o.direction}, {o.input_nc} to {o.output_nc} channels"
-        rows = {"model": o.model, "task": "images from noise" if o.generate else task, "size": o.crop_size,
+        rows = {"model": self._kind, "task": "images from noise" if o.generate else task, "size": o.crop_size,
                 "weights": file_prefix(o.epoch, o.load_iter), "parameters": f"{count:,}",
                 "device": self.device}  # fmt: skip
         return table_html(str(self._file), rows)
@@ -186,6 +186,11 @@ class TrainedGenerator:
             o.run_classes = self._known.get("classes", [])
             self._options[key] = o
         return self._options[key]
+
+    @property
+    def _kind(self) -> str:
+        """The model, or the network of weights without options, which are read by the model `test`."""
+        return self._base.model if self._base.remembered else self._base.netG
 
     @property
     def _known(self) -> dict[str, Any]:

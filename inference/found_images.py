@@ -19,6 +19,7 @@ from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
 from util.errors import DataError, OptionError
+from util.size import to_size
 
 FAMILIES = {"aligned": Aligned, "unaligned": Unaligned, "colorization": Colorization}
 SOURCES = {"AtoB": "A", "BtoA": "B"}  # --direction: the folder's side that a run translates
@@ -71,6 +72,7 @@ def _find_images(o: Any, folder: Path, model: Any) -> FoundImages:
         images = finder.of_phase_or_root()
     images.dataset.notes[:0] = finder.notes
     _add_crop_note(images.dataset)
+    _add_size_note(images.dataset)
     found = images.dataset.columns.kinds if images.dataset.columns else {}
     if missing := sorted(o.saved.get("run_columns", {}).keys() - found.keys()):
         said = f"note: batches have no {', '.join(missing)}, columns of the manifest that the run was trained with"
@@ -313,3 +315,11 @@ def _add_crop_note(dataset: BaseDataset) -> None:
     if not whole and {"crop", "patch", "trim"} & set(steps):
         said = f"note: --preprocess {o.preprocess} cuts {o.crop_size} out of each image at a random place"
         dataset.notes.append(said)
+
+
+def _add_size_note(dataset: BaseDataset) -> None:
+    """Note that images are scaled to the default size, if there is no options.json that says how large they were."""
+    o = dataset.o
+    if not o.remembered and "resize" in o.preprocess and not {"load_size", "crop_size", "preprocess", "native"} & o.given:
+        said = "note: weights alone do not say how large their images were: each is scaled to {}x{}"
+        dataset.notes.append(f"{said.format(*to_size(o.crop_size))} (--crop_size N; --native keeps its size)")

@@ -24,7 +24,7 @@ def make_parser() -> Command:
     text = "a run's name, or a folder that test.py wrote; two or more"
     parser.add_argument("run", nargs="+", metavar="RUN", help=text)
     parser.add_value("--results_dir", "./results/", "folder that test.py wrote to")
-    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs, for their losses")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs whose results do not name it, for their losses")
     parser.add_value("--phase", "test", "phase of the results")
     parser.add_value("--epoch", "latest", "epoch of the results")
     parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")
@@ -58,10 +58,10 @@ def find_results(run: str, o: argparse.Namespace) -> Path:
 
 
 def loss_log_path(run: str, folder: Path, o: argparse.Namespace) -> Path:
-    """Return the path of a run's loss log, by its name or by the run that its folder of results names."""
+    """Return the path of the loss log of the run that a folder of results names, else of the run of that name."""
+    recorded = folder / read_record(folder).get("checkpoint", "") / "losses.jsonl"
     is_name = (Path(o.results_dir) / run / results_name(run, o)).is_dir()
-    checkpoint = Path(o.checkpoints_dir, run) if is_name else folder / read_record(folder).get("checkpoint", "")
-    return checkpoint / "losses.jsonl"
+    return Path(o.checkpoints_dir, run, "losses.jsonl") if is_name and not recorded.is_file() else recorded
 
 
 def short_names(folders: list[Path]) -> list[str]:

@@ -20,7 +20,7 @@ from tests.support.images import picture
 from tests.support.runs import ROOT
 
 PAGE = (ROOT / "docs" / "export.md").read_text()
-WITH_PIXELS, WITHOUT, OF_LABELS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+WITH_PIXELS, WITHOUT, TORCHSCRIPT, OF_LABELS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.extras
@@ -40,6 +40,21 @@ def test_the_example_runs_through_onnx_runtime(tmp_path, monkeypatch):
     session = names["onnxruntime"].InferenceSession("plain.onnx")
     again = example(WITHOUT, pixels=names["pixels"], np=np, session=session)["picture"]
     assert np.abs(again.astype(int) - made).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "torch_export"])
+def test_the_example_runs_in_torch(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    picture(0, 50, 38).save("photo.png")
+    shutil.copy("photo.png", "photo.jpg")
+    item = item_of("unet", pixels=True)
+    write(kind, item, tmp_path / f"generator{FORMATS[kind].suffix}")
+    text = TORCHSCRIPT
+    if kind == "torch_export":
+        text = re.sub(r"^network = .*", re.findall(r"`(network = .*?)`", PAGE)[0], text, flags=re.MULTILINE)
+    names = example(text)
+    expected = item.expected((torch.from_numpy(names["pixels"].copy()),)).numpy()
+    assert np.abs(np.asarray(Image.open("picture.png")).astype(int) - expected).max() <= 1
 
 
 def test_the_example_of_label_maps_gives_each_input(tmp_path, monkeypatch):

@@ -351,13 +351,19 @@ def test_the_other_direction_is_translated_by_the_other_network(trained, files):
     assert same(load(trained, "cycle_gan")(path, label="rec_A"), files("cycle_gan", path)["0_rec_A.png"])
 
 
-def test_a_bare_file_of_weights_is_a_generator(trained, tmp_path):
+def test_a_bare_file_of_weights_is_a_generator(trained, tmp_path, caplog):
     path = trained / "images" / "0.png"
     (tmp_path / "mine.pth").write_bytes((trained / "checkpoints" / "pix2pix" / "latest_net_G.pth").read_bytes())
     small = {"load_size": 32, "crop_size": 32}
     assert same(
         ganvas.load(tmp_path / "mine.pth", device="cpu", **small)(path), np.asarray(load(trained, "pix2pix")(path))
     )
+    assert "how large" not in caplog.text
+    g = ganvas.load(tmp_path / "mine.pth", device="cpu")
+    assert repr(g) == f"<TrainedGenerator {tmp_path / 'mine.pth'}: unet_32 on cpu>"
+    assert g(path, size="native").size == Image.open(path).size and "how large" not in caplog.text
+    assert g(path).size == (256, 256) == g(path).size
+    assert caplog.text.count("how large their images were: each is scaled to 256x256") == 1
     (tmp_path / "mine.pth").write_bytes(b"no weights")
     with pytest.raises(ganvas.CheckpointError, match=str(tmp_path / "mine.pth")):
         ganvas.load(tmp_path / "mine.pth")

@@ -222,6 +222,12 @@ def test_folders_of_results_name_their_run_and_kind(compared, two, tmp_path):
     ended = compared("results/one/test_latest_1", "two", "--output", "here")
     assert ended.code == 0, ended.err
     assert '"lines": {"G": [0.75]}' in (tmp_path / "here" / "index.html").read_text()
+    (tmp_path / "checkpoints" / "one").mkdir(parents=True)  # another run of that name
+    (tmp_path / "checkpoints" / "one" / "losses.jsonl").write_text('{"epoch": 1, "mean": {"G": 9.5}}\n')
+    shutil.copytree(folder.with_name("test_latest_1"), folder)
+    ended = compared("one", "two", "--output", "named")
+    assert ended.code == 0 and '"lines": {"G": [0.75]}' in (tmp_path / "named" / "index.html").read_text()
+    shutil.rmtree(folder)
     ended = compared("two", "results/one/test_latest_1", "--output", "results/one/test_latest_1")
     assert ended.code == 2 and "holds results; choose another folder" in ended.last
     (two.results / "two/test_latest/rows.js").unlink()
