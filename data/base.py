@@ -251,6 +251,14 @@ class BaseDataset(Dataset):
         """The number of channels in which a file that holds both sides is read, before its halves get their own."""
         return 3 if set(self.channels) <= {1, 3} else max(self.channels)
 
+    def file_channels(self, side: str) -> set[int]:
+        """Return the numbers of channels that a side's files are read with; of files of A|B, those of both sides."""
+        if self.sides == "A":
+            return {self.o.input_nc}
+        is_joined = sum(map(len, self.header_groups)) != len(self.channels)
+        pairs = zip(self.side_order, self.channels, strict=True)
+        return {number for name, number in pairs if is_joined or name[0] == side}
+
     def load_image(self, path: str, channels: int, side: str = "") -> Picture:
         """Return the image in a file as `read` does; with --cache, already scaled as before the crop.
 

@@ -287,7 +287,7 @@ class TrainedGenerator:
                 images = find_images(own, self.folder, find("model", own.model))
                 images.spec()
                 batch = SeededDataset(images.dataset, own.seed).batch((0, number))
-                frames = count_unused_frames(batch["path_A"][0], images.dataset.channels)
+                frames = count_unused_frames(batch["path_A"][0], images.dataset.file_channels("A"))
             except UserError as problem:
                 raise renamed_error(problem, path, source.name) from problem.__cause__
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []

@@ -320,6 +320,7 @@ def _add_crop_note(dataset: BaseDataset) -> None:
 def _add_size_note(dataset: BaseDataset) -> None:
     """Note that images are scaled to the default size, if there is no options.json that says how large they were."""
     o = dataset.o
-    if not o.remembered and "resize" in o.preprocess and not {"load_size", "crop_size", "preprocess", "native"} & o.given:
+    is_told = o.remembered or {"load_size", "crop_size", "preprocess", "native"} & o.given
+    if not is_told and "resize" in o.preprocess:
         said = "note: weights alone do not say how large their images were: each is scaled to {}x{}"
         dataset.notes.append(f"{said.format(*to_size(o.crop_size))} (--crop_size N; --native keeps its size)")

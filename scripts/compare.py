@@ -24,7 +24,7 @@ def make_parser() -> Command:
     text = "a run's name, or a folder that test.py wrote; two or more"
     parser.add_argument("run", nargs="+", metavar="RUN", help=text)
     parser.add_value("--results_dir", "./results/", "folder that test.py wrote to")
-    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs whose results do not name it, for their losses")
+    parser.add_value("--checkpoints_dir", "./checkpoints", "folder of the runs, where results do not tell it")
     parser.add_value("--phase", "test", "phase of the results")
     parser.add_value("--epoch", "latest", "epoch of the results")
     parser.add_argument("--output", help="output folder (default: compare/RUN_A_RUN_B in results_dir)")

@@ -118,7 +118,7 @@ class HeaderCheck:
     """Check headers in threads: several for FOREGROUND_CHECK_S seconds, then one that pauses between files.
 
     groups: lists of files. Several lists in one group are the sides of pairs, whose sizes must be equal. channels: the
-    numbers of channels of the sides.
+    numbers of channels of the lists in order, or of the halves of their images.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class HeaderCheck:
         channels: Collection[int] = (),
     ):
         self.groups, self.root, self.skip_bad, self.max_pixels = groups, root, skip_bad, max_pixels
-        self.channels = channels
+        lists = sum(len(sides) for sides in groups)
+        of_lists = iter([{own} for own in channels] if len(channels) == lists else [set(channels)] * lists)
+        self.channels = [[next(of_lists) for _ in sides] for sides in groups]
         self.total = sum(len(sides[0]) for sides in groups)
         self.problems: list[tuple[int, Problem]] = []  # with the position of the file or pair
         self.frame_counts: dict[str, int] = {}  # number of frames of files of which only the first is used
@@ -230,11 +232,11 @@ class HeaderCheck:
 
     def _check_file(self, position: int) -> Problem | None:
         """Return the problem that the headers of a file or pair show, or None."""
-        place = position
-        for sides in self.groups:
-            if place < len(sides[0]):
-                break
-            place -= len(sides[0])
+        group, place = 0, position
+        while place >= len(self.groups[group][0]):
+            place -= len(self.groups[group][0])
+            group += 1
+        sides, channels = self.groups[group], self.channels[group]
         paths = [side[place] for side in sides]
         try:
             headers = [read_header(path, self.max_pixels) for path in paths]
@@ -242,10 +244,10 @@ class HeaderCheck:
                 headers = [read_header(path, self.max_pixels, whole=True) for path in paths]
         except DataError as problem:
             return str(problem.args[1]), str(problem.args[2])
-        for path, header in zip(paths, headers, strict=True):
-            if header.has_unused_frames(self.channels):
+        for path, header, own in zip(paths, headers, channels, strict=True):
+            if header.has_unused_frames(own):
                 self.frame_counts[path] = header.frames
-            elif header.frames == 3 and set(self.channels) == {3}:
+            elif header.frames == 3 and own == {3}:
                 self.stacks.append(path)
             else:
                 continue

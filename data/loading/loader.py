@@ -162,7 +162,7 @@ class Loader:
     def _report_frames(self, paths: Sequence[str]) -> None:
         """Print once in a test that only the first frame of a file with several is used."""
         for path in paths:
-            if self.report_frames and (frames := count_unused_frames(path, self.dataset.channels)):
+            if self.report_frames and (frames := count_unused_frames(path, self.dataset.file_channels("A"))):
                 self.report_frames = False
                 said = f"note: '{path}' holds {frames} frames; only the first is used, here and in similar files"
                 print_line(said)

@@ -81,7 +81,7 @@ class ImageTranslator:
 
     def _print_notes(self, images: FoundImages, path: str) -> None:
         """Print each note once, although names, sizes and counts in it differ from image to image."""
-        frames = count_unused_frames(path, images.dataset.channels)
+        frames = count_unused_frames(path, images.dataset.file_channels("A"))
         more = [f"note: {path} holds {frames} frames; only the first is used"] if frames else []
         for note in [*images.dataset.notes, *more]:
             kind = re.sub(r"\d+", "", note.replace(path, ""))

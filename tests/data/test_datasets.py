@@ -284,6 +284,9 @@ def test_a_has_input_nc_channels_and_b_output_nc(mode, direction):
         spec = dataset.spec()
         assert (spec.input_nc, spec.output_nc) == (input_nc, output_nc)
         assert (spec.height, spec.width) == tuple(got["A"].shape[1:])
+        both = {input_nc, output_nc} if mode == "aligned" else set()  # a file of A|B holds both
+        assert dataset.file_channels("A") == {input_nc} | both
+        assert mode == "single" or dataset.file_channels("B") == {output_nc} | both
 
 
 def test_grey_is_luminance_before_scaling(tmp_path):

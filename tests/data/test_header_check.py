@@ -151,6 +151,19 @@ def test_pages_are_told_to_be_unused_or_channels(channels, shape, depth, said, t
     assert capsys.readouterr().out == (f"note: 2 of 2 {said}\n" if said else "")
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_each_side_has_its_own_number_of_channels(paired, tmp_path, capsys):
+    """Three pages of a side of one channel were taken for used where the other side had three."""
+    for side in "AB":
+        (tmp_path / side).mkdir()
+        tifffile.imwrite(tmp_path / side / "0.tif", np.zeros((3, 8, 8), "uint16"), photometric="minisblack")
+    one, other = list_files("A"), list_files("B")
+    HeaderCheck([[one, other]] if paired else [[one], [other]], ".", False, channels=(3, 1)).start()
+    first = "note: 1 of 2 images hold several frames, such as 'B/0.tif' (3): the first is used"
+    stack = "note: 1 of 2 images have 3 pages, such as 'A/0.tif': they are read as 3 channels; if they are slices, "
+    assert capsys.readouterr().out == f"{first}\n{stack}save one image per file\n"
+
+
 def test_pages_of_unequal_sizes_are_no_channels(tmp_path, capsys):
     (tmp_path / "d").mkdir()
     with tifffile.TiffWriter(tmp_path / "d/0.tif") as file:
