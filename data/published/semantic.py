@@ -1,6 +1,7 @@
 """semantic: label maps, instance maps and photographs in the folders of pix2pixHD (Wang et al. 2018)."""
 
 import os
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,7 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
 
     "A": the ids of a label map, (1, H, W), as floats; with --label_nc 0 the picture in PHASE_A, whose "B" is in
     PHASE_B. "instance": ids of objects, (H, W), unless --no_instance. Files belong together by their names without what
-    all names of a folder end with, else by the order of their names. In a test there may be no photographs.
+    all names of a folder end with, by the numbers in these, or else by the order of their names. In a test there may be no photographs.
     """
 
     sides = "AB"
@@ -158,12 +159,20 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
         if len(A) != len(other):
             why = f"holds {len(other)} images, and {A.root} {len(A)}"
             raise DataError("folder", other.root, why, "give each file of one folder a partner in the other")
-        for names in (_names, _base_names):
-            own, theirs = _name_parts(names(A)), _name_parts(names(other))
-            if sorted(own) == sorted(theirs) and len(set(own)) == len(own):
+        by_text = [(_name_parts(names(A)), _name_parts(names(other))) for names in (_names, _base_names)]
+        by_number = [([*map(_numbers, own)], [*map(_numbers, theirs)]) for own, theirs in by_text]
+        for own, theirs in (*by_text, *by_number):
+            if sorted(own) == sorted(theirs) and len(set(own)) == len(own) and () not in own:
                 place = {name: number for number, name in enumerate(theirs)}
                 return other.take(place[name] for name in own)
-        self.notes.append(f"note: names differ, so files are taken in order: {A[0]} with {other[0]}")
+        own, theirs = by_text[1]
+        known = set(theirs)
+        alone = [index for index, name in enumerate(own) if name not in known]
+        if alone and 2 * len(alone) < len(own):
+            why = f"has no partner in {other.root}, where most files are named like those of {A.root}"
+            raise DataError("image", A[alone[0]], why, "give it one with its name, or remove it")
+        first = next((index for index, name in enumerate(own) if name != theirs[index]), 0)
+        self.notes.append(f"note: names differ, so files are taken in order: {A[first]} with {other[first]}")
         return other
 
     def spec(self) -> LabelSpec:
@@ -311,8 +320,13 @@ def _base_names(paths: Paths) -> list[str]:
 
 
 def _name_parts(names: list[str]) -> list[str]:
-    """Return the names of files without their extension and without the longest text that all of them end with."""
+    """Return the names of files without their extension and without the longest text that several all end with."""
     stems = [os.path.splitext(name)[0] for name in names]
     first = stems[0]
     end = next((n for n in range(len(first)) if any(stem[-n - 1 :] != first[-n - 1 :] for stem in stems)), len(first))
-    return [stem[: len(stem) - end] for stem in stems]
+    return [stem[: len(stem) - end] for stem in stems] if len(stems) > 1 else stems
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    """Return the numbers in a name: (7, 12) of x_007_12."""
+    return tuple(map(int, re.findall(r"\d+", name)))

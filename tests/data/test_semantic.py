@@ -45,6 +45,32 @@ def test_maps_and_photographs_belong_together(city):
         assert ((grey[:, 1:-1] - 60 * sample["A"][0, :, 1:-1]).abs()[inside] < 25).all()
 
 
+@pytest.mark.parametrize(("maps", "photographs", "said"), [
+    (["1", "2", "10", "11"], ["001", "002", "010", "011"], None),  # belong together by their numbers
+    (["seg 1 (2)", "seg 1 (10)"], ["img-01-02", "img-01-10"], None),
+    (["img_0", "img_1", "img_2"], ["img_0", "img_1", "img_9"], "image 'train_label/img_2.png': has no partner in "),
+    (["a", "b"], ["b", "c"], "note: names differ, so files are taken in order: train_label/a.png with train_img/b.png"),
+    (["a1", "b"], ["a1", "c"], "note: names differ, so files are taken in order: train_label/b.png with"),
+    (["cat"], ["dog"], "note: names differ, so files are taken in order: train_label/cat.png with train_img/dog.png"),
+])  # fmt: skip
+def test_files_of_other_names_are_paired_by_numbers_or_told(tmp_path, monkeypatch, maps, photographs, said):
+    """Plain order took 10 for the partner of 002, and one renamed file shifted those after it."""
+    monkeypatch.chdir(tmp_path)
+    for kind, names in (("label", maps), ("img", photographs)):
+        (tmp_path / f"train_{kind}").mkdir()
+        for number, name in enumerate(names):
+            Image.new("L" if kind == "label" else "RGB", (32, 32)).save(f"train_{kind}/{name}.png")
+    if said and said.startswith("image"):
+        with pytest.raises(DataError, match=said):
+            dataset(".", "--label_nc", "4", "--no_instance")
+        return
+    data = dataset(".", "--label_nc", "4", "--no_instance")
+    if said is None:
+        place = {f"train_label/{one}.png": f"train_img/{other}.png" for one, other in zip(maps, photographs)}
+        assert {data[number]["path_A"]: data[number]["path_B"] for number in range(len(data))} == place
+    assert [note.startswith(said) for note in data.notes if "differ" in note] == [True] * bool(said)
+
+
 def test_networks_see_classes_and_edges(city):
     data = dataset(city, "--label_nc", "4")
     sample = data[0]
