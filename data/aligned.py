@@ -53,6 +53,8 @@ class Aligned(BaseDataset):
         self.paths, *others = self.register_files(*files.paths)
         self.partners = others.pop() if others and files.kind == "pairs" else None
         self.more_inputs, self.columns = others, files.columns
+        if self.columns:
+            self.inventory.add_labels(self.columns.values.values())
         if files.is_joined:
             sample = measured_sample(files.paths[0])
             sizes = measure(sample, o.max_image_pixels)

@@ -151,6 +151,8 @@ class Labeled(BaseDataset):
             label: Columns([row.others for row in rows], kinds) for label, rows in rows_by_label.items()
         }
         self.columns = Columns([], kinds)
+        for label, columns in self.class_columns.items():
+            self.inventory.add_labels([[label, len(paths_by_label[label])], *columns.values.values()])
         self.notes += filter(None, [self.columns.describe(), *notes])
         return {label: self.register_files(paths)[0] for label, paths in paths_by_label.items()}
 
@@ -242,6 +244,7 @@ class Labeled(BaseDataset):
                     why = f"holds {len(images)} images and {len(labels)} labels of {stem}"
                     raise DataError("folder", self.o.dataroot, why, "copy both files again")
                 self.notes += unused_split_notes(self.o)
+                self.inventory.add_labels([labels])
                 return {str(c): images[labels == c] for c in np.unique(labels)}
         return {}
 

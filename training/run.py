@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from data.base import Spec
-from data.listing.fingerprint import Inventory
+from data.listing.fingerprint import LABELS_CHANGED, Inventory
 from data.loading.loader import Loader
 from networks.frozen import frozen_digests, without_frozen
 from networks.summary import summary_text
@@ -379,13 +379,15 @@ class Run:
         """Raise DataError, or with permission add a note, if images changed, because that changes their order."""
         if not changes:
             return
-        why = f"its images changed since it was saved: {changes}"
+        why, keeps_order = f"its images changed since it was saved: {changes}", changes == LABELS_CHANGED
         if not self.o.allow_data_change:
-            remedy = "restore them, or accept a different order with --allow_data_change"
+            remedy = (
+                f"restore them, or accept {'that' if keeps_order else 'a different order'} with --allow_data_change"
+            )
             raise DataError("run", self.folder, why, remedy)
         self.has_new_permission = True
-        result = "their order is different, and in this epoch some may appear twice or not at all"
-        self.notes.append(f"note: {why} (--allow_data_change); {result}")
+        result = "; their order is different, and in this epoch some may appear twice or not at all"
+        self.notes.append(f"note: {why} (--allow_data_change){'' if keeps_order else result}")
 
     def _compare_pretrained(self) -> None:
         """Raise CheckpointError, or with permission add a note, if pretrained weights are not those of the run."""

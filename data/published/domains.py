@@ -131,6 +131,7 @@ class Domains(Labeled):
             why = f"holds none of the {len(table.rows)} images that {table.path} names for --phase {self.o.phase}"
             raise DataError("folder", self.root, why, "put them there by these names, or use --split")
         self.attributes = table.values_of(names[n] for n in sorted(kept))
+        self.inventory.add_labels([self.attributes])
         return paths.take(sorted(kept))
 
     def _read_list(self) -> AttributeList:

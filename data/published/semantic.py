@@ -65,7 +65,8 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
 
     "A": the ids of a label map, (1, H, W), as floats; with --label_nc 0 the picture in PHASE_A, whose "B" is in
     PHASE_B. "instance": ids of objects, (H, W), unless --no_instance. Files belong together by their names without what
-    all names of a folder end with, by the numbers in these, or else by the order of their names. In a test there may be no photographs.
+    all names of a folder end with, by the numbers in these, or else by the order of their names. In a test there may be
+    no photographs.
     """
 
     sides = "AB"
@@ -160,9 +161,9 @@ class Semantic(LabelMaps, BaseDataset):  # type: ignore[misc]
             why = f"holds {len(other)} images, and {A.root} {len(A)}"
             raise DataError("folder", other.root, why, "give each file of one folder a partner in the other")
         by_text = [(_name_parts(names(A)), _name_parts(names(other))) for names in (_names, _base_names)]
-        by_number = [([*map(_numbers, own)], [*map(_numbers, theirs)]) for own, theirs in by_text]
+        by_number = [(_numbers(own), _numbers(theirs)) for own, theirs in by_text]
         for own, theirs in (*by_text, *by_number):
-            if sorted(own) == sorted(theirs) and len(set(own)) == len(own) and () not in own:
+            if sorted(own) == sorted(theirs) and len(set(own)) == len(own):
                 place = {name: number for number, name in enumerate(theirs)}
                 return other.take(place[name] for name in own)
         own, theirs = by_text[1]
@@ -327,6 +328,6 @@ def _name_parts(names: list[str]) -> list[str]:
     return [stem[: len(stem) - end] for stem in stems] if len(stems) > 1 else stems
 
 
-def _numbers(name: str) -> tuple[int, ...]:
-    """Return the numbers in a name: (7, 12) of x_007_12."""
-    return tuple(map(int, re.findall(r"\d+", name)))
+def _numbers(names: list[str]) -> list[str]:
+    """Return the numbers in each name as text, "7 12" of x_007_12; a name without any as it is."""
+    return [" ".join(str(int(digits)) for digits in re.findall(r"\d+", name)) or name for name in names]

@@ -58,7 +58,7 @@ def test_files_of_other_names_are_paired_by_numbers_or_told(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for kind, names in (("label", maps), ("img", photographs)):
         (tmp_path / f"train_{kind}").mkdir()
-        for number, name in enumerate(names):
+        for name in names:
             Image.new("L" if kind == "label" else "RGB", (32, 32)).save(f"train_{kind}/{name}.png")
     if said and said.startswith("image"):
         with pytest.raises(DataError, match=said):

@@ -199,6 +199,44 @@ def test_changed_idx_files_are_refused(command, plugins, stopping, tmp_path):
     assert ended.code == 3 and re.search("changed since it was saved: [12] replaced;", ended.last)
 
 
+STARGAN = ["--model", "stargan", "--attr_path", "data/list.csv", "--selected_attrs", "hat,smile", "--c_dim", 2,
+           "--d_repeat_num", 3]  # fmt: skip
+TABLES = {  # flags -> the table of six images, and another one
+    "labels": (["--model", "cgan", "--dataroot", "data/list.csv"], "a,label", "{n}.png,{even}"),
+    "a column": (["--model", "pix2pix", "--dataroot", "data/list.csv"], "a,b,age", "{n}.png,{n}.png,{even}"),
+    "attributes": ([*STARGAN, "--dataroot", "data"], "image,hat,smile", "{n}.png,{sign},1"),
+}
+
+
+def write_table(path, head, row, shift):
+    numbers = [(n + shift) % 2 for n in range(6)]
+    rows = [row.format(n=n, even=even, sign=1 - 2 * even) for n, even in enumerate(numbers)]
+    path.write_text("\n".join([head, *rows, ""]))
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize("kind", TABLES)
+def test_changed_labels_are_refused(command, plugins, stopping, tmp_path, kind):
+    """The labels or other values of a table were changed while a run was stopped: exit 3, or a note with permission."""
+    flags, head, row = TABLES[kind]
+    table = tmp_path / "data" / "list.csv"
+    for number in range(6):
+        place(tmp_path / "data", number)
+    write_table(table, head, row, 0)
+    stopping(2, "SIGTERM")
+    ended = command("train", *SMALL, *FEW, "--plugin", plugins, *flags)
+    assert ended.code == 143, ended.err
+    stopping(0)
+    write_table(table, head, row, 1)
+    ended = command("train", *AGAIN)
+    assert ended.code == 3, ended.out
+    said = "its images changed since it was saved: other labels or other values in the table of the images"
+    assert f"{said}; restore them, or accept that with --allow_data_change" in ended.last
+    ended = command("train", *AGAIN, "--allow_data_change", "--n_epochs", 3)
+    assert ended.code == 0 and f"note: {said} (--allow_data_change)\n" in ended.out, ended.err
+    assert command("train", *AGAIN, "--n_epochs", 4).code == 0
+
+
 LENGTH_ONLY = """
 import os
 import torch

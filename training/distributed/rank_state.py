@@ -34,7 +34,7 @@ def synchronise_norms(model: Any, o: Any) -> list[str]:
 
 def check_same_images(inventory: Inventory) -> None:
     """Raise DataError in a process that finds other images than process 0, because each takes its own of one order."""
-    own = f"{inventory.samples} {_digest(inventory.names)} {_digest(inventory.sizes)}"
+    own = f"{inventory.samples} {inventory.labels} {_digest(inventory.names)} {_digest(inventory.sizes)}"
     if rank_exchange.from_first(lambda: own) != own:
         why = "has other images on this machine than on that of rank 0"
         raise DataError("rank", ranks.rank(), why, "give all machines the same --dataroot")
