@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.decoding.header_check import count_unused_frames
 from data.decoding.images import open_image
 from data.decoding.raster import to_array
 from data.joined_pairs import fits_pair, proportions
 from data.listing.files import is_folder, list_files
 from data.listing.paths import PHASES
+from data.ranges import SMALL_RANGE_FRACTION
 from metrics.evaluation import Evaluation
 from serialization import rank_exchange
 from util import ranks
@@ -36,17 +38,43 @@ class Images:
     """The image files of a side.
 
     files: {name: path}; a name is the path below the folder without suffix and label, so that 1.jpg and 1_fake_B.png
-    are a pair. labels: {name: number of its class}, empty if the images have no classes. value_range: which values
-    become -1 and 1 in files of its dtype; others have their full range.
+    are a pair. labels: {name: number of its class}, empty without classes. value_range: which values become -1 and 1 in
+    files of its dtype ("": of any); others have their full range. least, most: the limits of the values read so
+    far, in [-1, 1]. several_frames: the files read so far of which only the first frame counts.
     """
 
     folder: str
     files: dict[str, str]
     labels: dict[str, int] = field(default_factory=dict)
     value_range: ValueRange | None = None
+    least: float = 1.0
+    most: float = -1.0
+    several_frames: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def read(self, name: str) -> Tensor:
+        """Return an image as `read_image` does, and keep what `reading_notes` tells."""
+        path = self.files[name]
+        image = read_image(path, self.value_range)
+        self.least, self.most = min(self.least, float(image.min())), max(self.most, float(image.max()))
+        if count_unused_frames(path, {3}):
+            self.several_frames.add(path)
+        return image
+
+    def reading_notes(self) -> list[str]:
+        """Return notes about the values and the frames of the images that were read."""
+        notes, share = [], (self.most - self.least) / 2
+        if 0 <= share < SMALL_RANGE_FRACTION:
+            notes.append(
+                f"the values in {self.folder} span {share:.1%} of the range of their type, so all errors count as small"
+                f" and metrics look good; --range LO,HI says which values are black and white"
+            )
+        if self.several_frames:
+            count = f"{len(self.several_frames)} of {count_text(len(self), 'image')} in {self.folder}"
+            notes.append(f"{count} hold several frames, such as {min(self.several_frames)}: the first is used")
+        return notes
 
 
 def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) -> Images:
@@ -172,7 +200,7 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
             notes.append(f"{alone[0]} real and {alone[1]} generated images have no partner; metrics of pairs omit them")
         pairs, sizes = _only(evaluation, evaluation.paired), []
         for name in common[ranks.rank() :: ranks.world_size()]:
-            target, made = (read_image(side.files[name], side.value_range) for side in (real, fake))
+            target, made = (side.read(name) for side in (real, fake))
             sizes.append((_size(target), _size(made)))
             if target.shape != made.shape and not size:
                 why = f"is not as large as its partner: {_size(made)} and {_size(target)}"
@@ -187,6 +215,8 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
     if sets:
         notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
     _merge_processes(evaluation)
+    notes += real.reading_notes()
+    notes += [note for note in fake.reading_notes() if "frames" in note]  # a generator may give one colour
     return list(dict.fromkeys(notes))
 
 
@@ -280,8 +310,8 @@ def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
         labels = torch.tensor([side.labels[name] for name in names]) if side.labels else None
         return next(numbers) % ranks.world_size() == ranks.rank(), torch.cat(held), labels
 
-    for name, path in side.files.items():
-        image = read_image(path, side.value_range)
+    for name in side.files:
+        image = side.read(name)
         if held and (len(held) == BATCH or held[0].shape != image.shape):
             yield batch()
             held, names = [], []
@@ -293,14 +323,14 @@ def _batches(side: Images) -> Iterator[tuple[bool, Tensor, Tensor | None]]:
 def read_image(path: str, value_range: ValueRange | None = None) -> Tensor:
     """Return an image as (1, 3, H, W) in [-1, 1], in sRGB; grey is repeated. Raise DataError if it cannot be read.
 
-    value_range: which values become -1 and 1, if the file has its dtype.
+    value_range: which values become -1 and 1, if the file has its dtype, or that is "".
     """
     array = to_array(open_image(path, 3))
     kind = array.dtype.name
-    if value_range is None or value_range.dtype != kind:
+    if value_range is None or value_range.dtype not in ("", kind):
         value_range = dtype_range(kind)
     if value_range is None:
-        raise DataError("image", path, f"has values of {kind}, whose range is not known", "convert it to 8 or 16 bits")
+        raise DataError("image", path, f"has values of {kind}, whose range is not known", "give --range LO,HI")
     return torch.from_numpy(value_range.normalise(np.ascontiguousarray(array))).permute(2, 0, 1)[None]
 
 

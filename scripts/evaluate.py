@@ -8,6 +8,7 @@ gets metrics.json and metrics.csv; what follows -- goes to test.py: -- --num_tes
 is compared with the images it was trained on, or with those of --real.
 """
 
+import argparse
 import json
 import os
 import re
@@ -41,7 +42,7 @@ from util import ranks
 from util.device import select_device
 from util.disk_space import write_error
 from util.errors import CheckpointError, DataError, OptionError, count_text, print_line, printable
-from util.value_range import option_range, range_of_input
+from util.value_range import ValueRange, option_range, parse_range, range_of_input
 
 DEFAULT_METRICS = "L1,PSNR,ssim"
 
@@ -57,6 +58,8 @@ def make_parser() -> Command:
     parser.add_value("--side", "B", "measure what was made for this side, in folders of test.py", choices=("A", "B"))
     text = "resize all images, WIDTH or WIDTHxHEIGHT; default: real ones to the size of the generated ones, for sets"
     parser.add_argument("--size", type=size, help=text)
+    text = "the values that mean black and white, LO,HI; default: those of a run, else all values of a file's type"
+    parser.add_argument("--range", type=value_range, help=text)
     text = "FILE or NETWORK=FILE with published weights that a metric needs; may be repeated"
     parser.add_argument("--metric_weights", action="append", default=[], metavar="FILE", help=text)
     parser.add_switch("--download", "download published weights that a metric needs and torch's cache lacks")
@@ -68,6 +71,15 @@ def make_parser() -> Command:
     return parser
 
 
+def value_range(text: str) -> ValueRange:
+    """Return the range in "LO,HI", for files of any type, or "LO,HI KIND"; raise ArgumentTypeError for another text."""
+    try:
+        found = parse_range(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(f"{problem}\ngive LO,HI, such as 0,4095") from problem
+    return found if "int" in text or "float" in text else found._replace(dtype="")
+
+
 def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
     """Return the evaluation of --metrics; raise OptionError if there are none."""
     names = [word.strip() for word in o.metrics.split(",") if word.strip()]
@@ -76,10 +88,10 @@ def make_evaluation(o: Any, classes: tuple[str, ...] = ()) -> Evaluation:
     return Evaluation(names, Settings(select_device(o.gpu_ids), o.download, parse_weights(o.metric_weights), classes))
 
 
-def list_sides(real: str, fake: str, side: str) -> tuple[Images, Images]:
+def list_sides(real: str, fake: str, side: str, given: ValueRange | None = None) -> tuple[Images, Images]:
     """Return the real and the generated images of two folders; raise DataError for a file that is in both.
 
-    The values of images that a run made, and of what they are compared with, have the range of the run.
+    The values of images that a run made, and of what they are compared with, have the range `given`, else the run's.
     """
     records = results_record(real), results_record(fake)
     found = (
@@ -91,6 +103,8 @@ def list_sides(real: str, fake: str, side: str) -> tuple[Images, Images]:
     if runs and (saved := store.load(runs[0])):
         text = range_of_input(str(saved.get(f"range_{side}", "")), side)
         found[0].value_range = found[1].value_range = option_range(text)
+    if given:
+        found[0].value_range = found[1].value_range = given
     return found
 
 
@@ -191,7 +205,7 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             images, has_pairs = test_epoch(o.run, epoch, o, more, made)
             if evaluation.paired and not o.real and not has_pairs:
                 raise evaluation.unpaired_error("the data set of the run has none")
-            real, fake = list_sides(o.real or real_folder(images, folder, o.side), str(images), o.side)
+            real, fake = list_sides(o.real or real_folder(images, folder, o.side), str(images), o.side, o.range)
             rows[epoch], _, found, better = evaluate(real, fake, o)
         notes |= dict.fromkeys(found)
         print_line(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, (value, *_) in rows[epoch].items()))
@@ -225,7 +239,7 @@ def real_folder(images: Path, run: Path, side: str) -> str:
 def evaluate_folders(o: Any) -> None:
     """Measure two folders, print the table, and write the files if --output is given."""
     evaluation = make_evaluation(o)
-    real, fake = list_sides(o.real, o.fake, o.side)
+    real, fake = list_sides(o.real, o.fake, o.side, o.range)
     is_one_test = folder_of_test(Path(o.real)).resolve() == folder_of_test(Path(o.fake)).resolve()
     if evaluation.paired and is_one_test and (record := results_record(o.fake)) and "mean" not in record:
         raise evaluation.unpaired_error("the data set of this test has none")

@@ -42,7 +42,7 @@ class Inventory:
         self.labels = int.from_bytes(digest.digest(), "little")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the state file holds: names and sizes as int64 tensors (N,), the number of samples, the labels."""
+        """Return what the state file holds: names and sizes as int64 tensors (N,), the number of samples, labels."""
         names, sizes = (torch.from_numpy(np.array(column, dtype=np.int64)) for column in (self.names, self.sizes))
         return {"names": names, "sizes": sizes, "samples": self.samples, "labels": self.labels}
 

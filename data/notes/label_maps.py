@@ -15,6 +15,7 @@ from util.errors import DataError
 
 SAMPLE_FILES = 16  # of each side, evenly spread
 MAX_LABELS = 64  # values of a label map at most
+MAX_GREYS = 32  # of a label map that is stored as RGB
 MIN_COLOURS = 3  # of label maps in colours; images of two colours may be drawings
 MAX_SAMPLED_PIXELS = 1 << 24  # larger files are not read for notes
 BYTES_PER_PIXEL = 4  # assumed for files that do not state their size
@@ -130,14 +131,20 @@ def _count_labels(array: np.ndarray) -> int:
 
 
 def _count_colours(array: np.ndarray) -> int:
-    """Return the number of colours of an image (H, W, 3) uint8; 0 if more than MAX_LABELS, or greys (sketches)."""
+    """Return the number of colours of an image (H, W, 3) uint8; 0 if they are more than MAX_LABELS, or of a sketch.
+
+    A sketch is black and white, or has many greys, or some that are neighbours.
+    """
     flat = array.reshape(-1, 3)
     coarse = flat[:: max(1, len(flat) // COARSE_VALUES)]
     if len(np.unique(coarse, axis=0)) > MAX_LABELS:
         return 0
     colours = np.unique(flat.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32))
     are_grey = (colours >> 16 == colours & 255).all() and (colours >> 8 & 255 == colours & 255).all()
-    return len(colours) if len(colours) <= MAX_LABELS and not are_grey else 0
+    greys = colours & 255
+    is_smooth = len(greys) > MAX_GREYS or (len(greys) > 1 and np.diff(greys).min() == 1 and greys[-1] > MAX_LABELS)
+    is_sketch = are_grey and (len(greys) < 3 or is_smooth)
+    return len(colours) if len(colours) <= MAX_LABELS and not is_sketch else 0
 
 
 def _channels(dataset: Any, side: str) -> int:

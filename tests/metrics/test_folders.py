@@ -193,5 +193,5 @@ def test_deep_and_grey_files_are_read_in_their_full_range(tmp_path):
     image = read_image(str(tmp_path / "deep.png"))
     assert image.shape == (1, 3, 1, 2) and image[0, :, 0, 0].tolist() == [-1] * 3 and image[0, 0, 0, 1] == 1
     np.save(tmp_path / "x.npy", np.zeros((4, 4, 3), np.float32))
-    with pytest.raises(DataError, match="values of float32, whose range is not known"):
+    with pytest.raises(DataError, match="values of float32, whose range is not known; give --range LO,HI"):
         read_image(str(tmp_path / "x.npy"))

@@ -158,3 +158,31 @@ def test_results_without_pairs_are_not_compared_as_pairs(evaluated, tmp_path, un
     images = tmp_path / "results/c/test_latest/images"
     ended = evaluated("--real", images, "--fake", images, "--metrics", "L1", "--gpu_ids", "-1")
     assert ended.code == 2 and "L1 compares pairs, and the data set of this test has none" in ended.err
+
+
+@pytest.mark.parametrize(("high", "dtype"), [(4095, np.uint16), (1, np.uint8)])
+def test_values_that_use_little_of_their_type_are_told(evaluated, tmp_path, high, dtype):
+    """Noise of 12 bits in files of 16, or masks of 0 and 1, had a PSNR of 32 and 51 dB without a word."""
+    for seed, name in enumerate(("real", "fake")):
+        (tmp_path / name).mkdir()
+        for n in range(3):
+            values = np.random.default_rng([seed, n]).integers(0, high + 1, (24, 24)).astype(dtype)
+            Image.fromarray(values).save(tmp_path / name / f"{n}.png")
+    argv = ["--real", "real", "--fake", "fake", "--metrics", "PSNR", "--gpu_ids", "-1", "--output", "out"]
+    said = "of the range of their type, so all errors count as small and metrics look good; --range LO,HI says which"
+    for more, is_told in ([], True), (["--range", f"0,{high}"], False):
+        ended = evaluated(*argv, *more)
+        assert ended.code == 0 and (said in ended.out) is is_told, ended.err
+        (row,) = json.loads((tmp_path / "out/metrics.json").read_text())["evaluations"]
+        assert (row["values"]["PSNR"]["value"] > 30) is is_told
+    assert "'1,0' does not go from a lower to a higher number; give LO,HI" in evaluated(*argv, "--range", "1,0").last
+
+
+def test_further_frames_of_files_are_told(evaluated, tmp_path):
+    for name in ("real", "fake"):
+        save(tmp_path / name, 2, 0)
+    first, *more = (Image.new("L", (24, 20), shade) for shade in (0, 128, 255))
+    first.save(tmp_path / "fake" / "0.gif", save_all=True, append_images=more)
+    (tmp_path / "fake" / "0.png").unlink()
+    ended = evaluated("--real", "real", "--fake", "fake", "--metrics", "L1", "--gpu_ids", "-1")
+    assert "note: 1 of 2 images in fake hold several frames, such as fake/0.gif: the first is used" in ended.out
