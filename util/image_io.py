@@ -137,8 +137,8 @@ def save_array(array: np.ndarray, path: Path) -> None:
     os.replace(beside, path)
 
 
-def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
-    """Write (H, W) or (H, W, C) of any dtype losslessly as "PNG" (see fits_png), "NPY" or "TIFF"."""
+def write_array(array: np.ndarray, file: IO[bytes], kind: str, has_alpha: bool = False) -> None:
+    """Write (H, W) or (H, W, C) of any dtype losslessly as "PNG" (see fits_png), "NPY" or "TIFF", maybe with alpha."""
     if kind == "PNG":
         file.write(imagecodecs.png_encode(array))  # Pillow cannot write 16-bit colour
     elif kind == "NPY":
@@ -147,5 +147,7 @@ def write_array(array: np.ndarray, file: IO[bytes], kind: str) -> None:
         import tifffile  # takes 60 ms, and only results of other dtypes than images need it
 
         colour = "rgb" if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype.kind == "u" else "minisblack"
-        planes = "contig" if array.ndim == 3 else None
-        tifffile.imwrite(file, array, photometric=colour, planarconfig=planes, compression="zlib", metadata=None)
+        more = (array.shape[2] if array.ndim == 3 else 1) - (3 if colour == "rgb" else 1)
+        extra: Any = ["UNASSALPHA" if has_alpha else "UNSPECIFIED"] * more or None
+        form = {"photometric": colour, "extrasamples": extra, "planarconfig": "contig" if array.ndim == 3 else None}
+        tifffile.imwrite(file, array, compression="zlib", metadata=None, **form)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.decoding.decoders import DECODERS, identify, unreadable_reason
+from data.decoding.decoders import DECODERS, ImageSource, identify, unreadable_reason
 from data.decoding.header_check import count_frames
 from data.decoding.icc import to_srgb
 from data.decoding.images import DEFAULT_READ_OPTIONS, REPLACE_REMEDY, open_image
@@ -59,17 +59,24 @@ class LosslessImage:
     """An image with the values of its file, upright: (H, W) or (H, W, C) of any dtype.
 
     C is 2 (grey, alpha), 3 (RGB), 4 (RGB, alpha) or more. With a palette, the values are palette indices.
+    has_alpha: False if the last of 2 or 4 channels is not transparency but a band, such as near infrared.
     """
 
     values: np.ndarray
     format: str
     profile: bytes | None = None  # ICC colour profile
     palette: tuple[str, bytes] | None = None
+    has_alpha: bool = True
 
     @property
     def channels(self) -> int:
         """The number of channels."""
         return 1 if self.values.ndim == 2 else self.values.shape[2]
+
+    @property
+    def is_bands(self) -> bool:
+        """Whether there are 2, 4 or more channels, and none is transparency."""
+        return self.channels > 4 or (self.channels in (2, 4) and not self.has_alpha)
 
 
 def read_header(path: str | Path) -> FileHeader:
@@ -105,7 +112,12 @@ def read_image(path: str | Path, indexed: bool = False, srgb: bool = False) -> L
             source = identify(file, str(path), DEFAULT_READ_OPTIONS.max_pixels)
             image = source.image
             kind = _format_name(image) if image else {"NumPy": "NPY"}.get(source.kind, source.kind)
-            # more than 8 bits
+            # more than 8 bits, or a TIFF with bands that Pillow drops
+            bands = _count_bands(source) if kind == "TIFF" else 0
+            if bands:
+                raster: Any
+                raster, orientation = DECODERS["TIFF"](source, bands)
+                return LosslessImage(_upright_values(raster, orientation), kind, has_alpha=raster.has_alpha)
             if source.kind != "8 bits":
                 return LosslessImage(_upright_values(*DECODERS[source.kind](source, 3)), kind)
             # 8 bits: with a palette, in sRGB, or as stored
@@ -136,7 +148,7 @@ def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> L
         why = f"A holds {left.values.dtype} and B {right.values.dtype}, and one file cannot hold both"
         raise DataError("pair", name, why, "convert one, or train on separate folders of A and B")
     numbers = left.channels, right.channels
-    if numbers[0] != numbers[1] and max(numbers) > 4:
+    if numbers[0] != numbers[1] and (left.is_bands or right.is_bands):
         why = f"A has {numbers[0]} channels and B {numbers[1]}, and one file cannot have both"
         raise DataError("pair", name, why, "train on separate folders of A and B")
     colour, alpha = max(numbers) > 2, 0 in (numbers[0] % 2, numbers[1] % 2)
@@ -144,7 +156,8 @@ def join_side_by_side(left: LosslessImage, right: LosslessImage, name: str) -> L
     if numbers[0] != numbers[1]:
         sides = [_expand_channels(values, colour, alpha) for values in sides]
     profile = left.profile if left.profile == right.profile else None
-    return LosslessImage(np.concatenate(sides, axis=1), left.format, profile)
+    has_alpha = not (left.is_bands or right.is_bands)
+    return LosslessImage(np.concatenate(sides, axis=1), left.format, profile, has_alpha=has_alpha)
 
 
 def to_rgb8(picture: LosslessImage, name: str | Path) -> np.ndarray:
@@ -169,7 +182,7 @@ def resize(picture: LosslessImage, size: tuple[int, int], resample: str) -> Loss
         return replace(picture, values=resize_nearest(picture.values, size))
     if picture.palette is not None:
         raise ValueError("palette indices cannot be interpolated")
-    if picture.values.dtype == np.uint8 and picture.channels <= 4:
+    if picture.values.dtype == np.uint8 and not picture.is_bands:
         values = np.asarray(Image.fromarray(picture.values).resize(size, RESAMPLE_FILTERS[resample]))
     else:
         values = _squeeze_channel(Raster(picture.values).resize(size, RESAMPLE_FILTERS[resample]))
@@ -185,9 +198,9 @@ def write_image(picture: LosslessImage, path: Path, kind: str, quality: int | No
     if not can_hold(kind, picture):
         what = f"{count_text(picture.channels, 'channel')} of {values.dtype}"
         raise DataError("image", path, f"{what} cannot be stored in a {kind} file", "choose another --format")
-    if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.channels > 4)):
+    if kind == "NPY" or (kind in ("PNG", "TIFF") and (values.dtype != np.uint8 or picture.is_bands)):
         with open(path, "wb") as file:
-            write_array(values, file, kind)
+            write_array(values, file, kind, picture.has_alpha)
     else:
         image = Image.fromarray(values)
         if picture.palette is not None:
@@ -202,7 +215,26 @@ def can_hold(kind: str, picture: LosslessImage) -> bool:
     if picture.palette is not None:
         return kind in ("PNG", "GIF", "TIFF", "BMP")
     channels = CHANNELS_OF_FORMAT.get(kind, {}).get(str(picture.values.dtype), ())
-    return kind not in CHANNELS_OF_FORMAT or picture.channels in channels
+    return kind not in CHANNELS_OF_FORMAT or (picture.channels in channels and not picture.is_bands)
+
+
+def _count_bands(source: ImageSource) -> int:
+    """Return the channels of a TIFF if it has others than grey, colours and transparency that Pillow reads; else 0."""
+    import tifffile  # takes 60 ms, and few images need it
+
+    image, is_deep = source.image, source.kind != "8 bits"
+    if image is not None and not is_deep and image.mode not in ("L", "RGB", "RGBX"):
+        return 0
+    source.file.seek(0)
+    with tifffile.TiffFile(source.file) as file:
+        page: Any = file.pages.first
+        samples = int(page.samplesperpixel)
+        read = 1 if is_deep else len(image.getbands()) - (image.mode == "RGBX")
+        return (
+            samples
+            if samples > read and samples != 3 and page.photometric.name in ("RGB", "MINISBLACK", "MINISWHITE")
+            else 0
+        )
 
 
 def _format_name(image: Image.Image) -> str:

@@ -1,11 +1,15 @@
 """data/prepare/lossless.py keeps every bit of an image when it reads, joins, scales and writes."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from data.decoding.images import DEFAULT_READ_OPTIONS, open_image
+from data.decoding.raster import to_array
 from data.prepare import lossless
 from tests.support.images import picture
 from util.errors import DataError
@@ -65,6 +69,33 @@ def test_a_format_that_would_lose_something_is_refused(tmp_path, kind, dtype, ch
     with pytest.raises(DataError, match=f"cannot be stored in a {kind} file"):
         lossless.write_image(lossless.LosslessImage(numbers(dtype, channels), kind), tmp_path / "x", kind)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(("channels", "planes"), [(2, "contig"), (4, "contig"), (4, "separate"), (5, "contig")])
+def test_bands_are_kept_and_are_no_transparency(tmp_path, dtype, channels, planes):
+    """Pillow dropped near infrared of 8 bits; that of 16 bits was cut off as what follows the colours."""
+    values = numbers(dtype, channels)
+    kind, more = ("minisblack", 1) if channels == 2 else ("rgb", channels - 3)
+    stored = np.moveaxis(values, 2, 0) if planes == "separate" else values
+    extra = {"extrasamples": ["UNSPECIFIED"] * more}
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric=kind, planarconfig=planes, metadata=None, **extra)
+    image = lossless.read_image(tmp_path / "x.tif")
+    assert np.array_equal(image.values, values) and image.is_bands
+    both = lossless.join_side_by_side(image, image, "x")
+    lossless.write_image(both, tmp_path / "both.tif", "TIFF")
+    again = lossless.read_image(tmp_path / "both.tif")
+    assert np.array_equal(again.values, np.hstack([values, values])) and again.is_bands
+    assert np.array_equal(
+        to_array(open_image(str(tmp_path / "both.tif"), channels, DEFAULT_READ_OPTIONS)), again.values
+    )
+    clear = values.copy()
+    clear[..., -1] = 0
+    assert lossless.resize(replace(image, values=clear), (4, 3), "bicubic").values[..., 0].any(), "0 is not transparent"
+    with pytest.raises(DataError, match="cannot be stored in a PNG file"):
+        lossless.write_image(image, tmp_path / "x.png", "PNG")
+    with pytest.raises(DataError, match="one file cannot have both"):
+        lossless.join_side_by_side(image, lossless.LosslessImage(numbers(dtype, 3), "TIFF"), "x")
 
 
 def test_colours_of_16_bits_are_read_with_all_of_them(shared):
