@@ -12,9 +12,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command, positive, size
+from data.notes.label_maps import resampling_note
 from data.prepare import lossless
 from data.prepare.batch import Task, run_tasks
 from data.prepare.pairs import FORMATS, check_folders_apart, list_images, output_suffix, read_headers
+from util.errors import print_line
 
 
 def target_size(width: int, height: int, o) -> tuple[int, int]:
@@ -57,6 +59,8 @@ def main(argv, report):
         new_size = target_size(header.width, header.height, o)
         write = partial(write_resized, source, file_format=file_format, new_size=new_size, resample=o.resample)
         tasks.append(Task(target, source, write))
+    if tasks and o.resample != "nearest" and (note := resampling_note(list(headers), "--resample nearest")):
+        print_line(note)
     run_tasks(tasks, o, Path(o.output), skipped)
 
 

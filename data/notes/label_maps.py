@@ -1,6 +1,7 @@
 """Look at a fixed sample of files for label maps, masks and transparency, and note what reading would do to them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,19 +185,30 @@ def _scaling_note(dataset: Any, side: str, looks: dict[str, StoredValues]) -> li
     is_scaled = any(dataset.preprocess.scaled_size(look.size) != look.size for look in looks.values())
     if not looks or not dataset.o.isTrain or flag in dataset.o.given or not smooth or not is_scaled:
         return []
-    if not all(look.is_label_map for look in looks.values()):
-        return []
-    most = max(look.labels for look in looks.values())
-    if most < MIN_COLOURS and any(look.has_colours for look in looks.values()):
-        return []
-    kind = (
-        f"{most} colours at most"
-        if any(look.has_colours for look in looks.values())
-        else f"one channel, {most} values at most"
-    )
-    kind = "a palette" if any(look.has_palette for look in looks.values()) else kind
+    kind = _kind_of_maps(looks)
     what = f"note: the images of {side} look like label maps ({kind}), and scaling mixes neighbouring values"
-    return [f"{what}; --{flag} nearest keeps them"]
+    return [f"{what}; --{flag} nearest keeps them"] if kind else []
+
+
+def resampling_note(paths: Sequence[Path], flag: str) -> str:
+    """Return a note if a script would mix the values of label maps by scaling them, else ""; flag: what keeps them."""
+    every = max(1, len(paths) // SAMPLE_FILES)
+    looks = _look_at_files(SideFiles([str(path) for path in paths[::every]]), MAX_SAMPLED_PIXELS, colours=True)
+    kind = _kind_of_maps(looks)
+    what = f"note: these images look like label maps ({kind}), and scaling mixes neighbouring values"
+    return f"{what}; {flag} keeps them" if kind else ""
+
+
+def _kind_of_maps(looks: dict[str, StoredValues]) -> str:
+    """Return what label maps hold, such as "a palette"; "" if some of the files are none."""
+    if not looks or not all(look.is_label_map for look in looks.values()):
+        return ""
+    if any(look.has_palette for look in looks.values()):
+        return "a palette"
+    most = max(look.labels for look in looks.values())
+    if any(look.has_colours for look in looks.values()):
+        return f"{most} colours at most" if most >= MIN_COLOURS else ""
+    return f"one channel, {most} values at most"
 
 
 def _dark_note(dataset: Any, side: str, files: SideFiles, looks: dict[str, StoredValues]) -> list[str]:

@@ -13,6 +13,7 @@ from data.listing.demo import Demo
 from data.listing.files import find_storage, list_files
 from data.listing.paths import EXTENSIONS
 from data.listing.unused import nested_notes, unused_notes
+from data.notes.label_maps import resampling_note
 from data.prepare import lossless
 from data.prepare.batch import Task, format_names, map_in_threads, skippable_error
 from util.errors import DataError, OptionError, count_text, print_line
@@ -153,6 +154,9 @@ def join_tasks(pairs: list[Pair], folder: Path, o: argparse.Namespace) -> tuple[
     if unequal and not o.resize:
         why = f"{len(unequal)} of {len(pairs)} differ in size: {format_names(unequal)}"
         raise DataError("pairs", "A and B", why, "scale B to A's size with --resize, or crop both alike")
+    scaled = [pair.B for pair in readable if headers[pair.A].size != headers[pair.B].size]
+    if scaled and o.resize != "nearest" and (note := resampling_note(scaled, "--resize nearest")):
+        print_line(note)
     tasks = []
     for pair in readable:
         kind = pair_format(headers[pair.A], headers[pair.B], o.format)

@@ -204,6 +204,23 @@ def test_every_filter_is_pillows(script, tmp_path, name):
     assert np.array_equal(np.asarray(Image.open("out/x.png")), np.asarray(wanted))
 
 
+def test_scaling_label_maps_smoothly_is_told(script, tmp_path):
+    Path("maps").mkdir()
+    for n in range(3):
+        ids = np.arange(48 * 40, dtype=np.uint8).reshape(40, 48) // 7 % 4 * 3
+        Image.fromarray(ids).save(f"maps/{n}.png")
+        save("photos", f"{n}.png")
+    said = "note: these images look like label maps (one channel, 4 values at most), and scaling mixes"
+    ended = script("resize", "--input", "maps", "--output", "small", "--size", 16)
+    assert said in ended.out and "--resample nearest keeps them" in ended.out
+    for flags in (["maps", "--output", "kept", "--resample", "nearest"], ["photos", "--output", "other"]):
+        assert "label maps" not in script("resize", "--input", *flags, "--size", 16).out
+    join = ["combine_A_and_B", "--fold_A", "photos", "--fold_B", "small", "--fold_AB"]
+    assert "label maps" not in script(*[*join[:3], "small", "--fold_B", "photos", "--fold_AB"], "one", "--resize").out
+    assert "--resize nearest keeps them" in script(*join, "two", "--resize").out
+    assert "label maps" not in script(*join, "three", "--resize", "nearest").out
+
+
 def test_label_maps_keep_their_numbers_palettes_and_bits(script, tmp_path):
     Path("in").mkdir()
     source = picture(1).quantize(5)
