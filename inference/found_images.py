@@ -52,18 +52,20 @@ class FoundImages:
         return {exchange_sides(name) if self.exchanged else name: things.pop(name) for name in list(things)}
 
 
-def find_images(o: Any, folder: Path, model: Any) -> FoundImages:
+def find_images(o: Any, folder: Path, model: Any, is_frame: bool = False) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 
-    With --model test, --dataset_mode or --pairs they are read as these say. Raises OptionError for a --direction that
-    the run was not trained in, DataError if there are no images, or for those that cannot be read.
+    With --model test, --dataset_mode or --pairs they are read as these say. is_frame: whether --dataroot is the frame of
+    a video, which is no pair. Raises OptionError for a --direction that the run was not trained in, DataError if there
+    are no images, or for those that cannot be read.
     """
     with listed_once(), naming_all_unusable(o):
-        return _find_images(o, folder, model)
+        return _find_images(o, folder, model, is_frame)
 
 
-def _find_images(o: Any, folder: Path, model: Any) -> FoundImages:
+def _find_images(o: Any, folder: Path, model: Any, is_frame: bool) -> FoundImages:
     finder = _Finder(o, model)
+    finder.may_be_pairs = not is_frame
     if o.model == "test" or {"dataset_mode", "pairs"} & o.given:
         images = finder.as_told()
     elif finder.family:
@@ -105,6 +107,7 @@ class _Finder:
         self.generator = next((name for name in names if name.endswith("_A")), names[0] if names else "")
         self.is_two_sided = self.generator != exchange_sides(self.generator) in names
         self.is_turned = o.direction != self.trained  # the user asks for the other direction
+        self.may_be_pairs = True
         self.notes: list[str] = []
         self.root = dataset_root(str(Path(o.dataroot)), o.phase)
 
@@ -144,7 +147,7 @@ class _Finder:
         if self.family == "colorization":
             place, phase = (self._folder_of(phase, sides), "") if len(sides) == 1 else (self.root, phase)
             return self._images(self.mode, dataroot=place, phase=phase)
-        if self.family == "aligned" and sides in ("", "AB"):
+        if self.family == "aligned" and sides in ("", "AB") and self.may_be_pairs:
             return self._pairs(phase, sides, proportions)
         if sides == "AB" and not self.is_turned:
             return self._images(self.mode, dataroot=self.root, phase=phase)

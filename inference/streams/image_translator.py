@@ -65,7 +65,7 @@ class ImageTranslator:
             return self.found[path]
         own = copy(self.o)
         own.dataroot = path
-        images = find_images(own, self.folder, self.kind)
+        images = find_images(own, self.folder, self.kind, is_frame=not self.alone)
         images.spec()
         self._print_notes(images, path)
         if not self.alone:

@@ -78,7 +78,7 @@ def contents(av, path):
 @pytest.mark.extras
 @pytest.mark.parametrize(("name", "size", "made"), [
     ("a.mp4", (48, 40), "a.mp4"), ("a.mkv", (51, 37), "a.mkv"), ("a.webm", (48, 40), "a.webm"),
-    ("a.avi", (48, 40), "a.mkv"),
+    ("a.avi", (48, 40), "a.mkv"), ("a.mp4", (96, 40), "a.mp4"),  # the last as wide as a pair of the run
 ])  # fmt: skip
 def test_rate_times_size_and_sound_are_kept(av, video, translated, name, size, made):
     path = video(name, *size)
