@@ -55,7 +55,7 @@ class FoundImages:
 def find_images(o: Any, folder: Path, model: Any, is_frame: bool = False) -> FoundImages:
     """Return the images of --dataroot for the run in `folder`; what is there decides how they are read.
 
-    With --model test, --dataset_mode or --pairs they are read as these say. is_frame: whether --dataroot is the frame of
+    With --model test, --dataset_mode or --pairs they are read as these say. is_frame: whether --dataroot is a frame of
     a video, which is no pair. Raises OptionError for a --direction that the run was not trained in, DataError if there
     are no images, or for those that cannot be read.
     """

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cli.main import run_command
 from cli.script import Command
+from data.names.class_names import is_target_name
+from data.names.phase_names import divided_phases
 from data.prepare.batch import Task, run_tasks
 from data.prepare.pairs import check_folders_apart, hash_fraction, list_images
 from util.errors import DataError, OptionError, count_text, print_line
@@ -85,6 +87,14 @@ def main(argv, report):
         unmatched = next(path for path in paths if path not in keys)
         why = f"matches nothing in {len(paths) - len(keys)} of {len(paths)} names, such as {unmatched}"
         raise OptionError("option", "--group", why, "make it match all names")
+    divided = sorted(divided_phases({path.parts[0] for path in paths if len(path.parts) > 1}))
+    if divided and not o.group.pattern:
+        remedy = f"give one of them, such as --input {Path(o.input, divided[-1])}, or mix them with --group"
+        raise DataError("folder", o.input, f"is divided already, into {', '.join(divided)}", remedy)
+    masks = [path for path in paths if is_target_name(path.stem)]
+    if 0 < len(masks) < len(paths) and not o.group.pattern:
+        said = f"note: {len(masks)} of {count_text(len(paths), 'image')} are named like masks, such as '{masks[0]}'"
+        print_line(f"{said}: images and their masks go to one part only with --group, such as '^([^_.]+)'")
     counts: Counter[str] = Counter()
     tasks = []
     for path in paths:

@@ -44,16 +44,24 @@ class Manifest:
     splits: set[str] = field(default_factory=set)  # the phases in the column split
     counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
+    in_several: list[str] = field(default_factory=list)  # the first files of rows that another phase has too
 
     @property
     def split_notes(self) -> list[str]:
-        """Return a note about words in the column split that are no usual phases, and one about empty cells."""
+        """Return notes on phases of other names, empty cells, files in two phases, and a split of another name."""
         notes, other = [], sorted(self.splits - USUAL_SPLITS)
         if other:
             counts = ", ".join(f"{name} {self.counts[name]}" for name in sorted(self.splits))
             notes.append(f"note: rows for each phase in the column split of {self.file}: {counts}")
-        if empty := self.counts[""]:
+        if self.splits and (empty := self.counts[""]):
             notes.append(f"note: {count_text(empty, 'row')} of {self.file} without a split: used in every phase")
+        if self.in_several:
+            rows = f"{count_text(len(self.in_several), 'row')} of {self.file}"
+            notes.append(f"note: {rows}, such as that of '{self.in_several[0]}', repeat rows of another phase")
+        for name in self.all_others[0] if self.all_others and not self.splits else ():
+            words = {str(row.get(name, "")).lower() for row in self.all_others}
+            if len(words) > 1 and words <= {*USUAL_SPLITS, *SPLIT_ALIASES}:
+                notes.append(f"note: all rows are used, whatever column {name} says; to divide them, call it split")
         return notes
 
 
@@ -89,6 +97,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
     """
     table, columns = Manifest(file, os.path.dirname(file), inputs or ONE_INPUT), set[str]()
     roots = (table.root, dataroot) if find_storage(dataroot).entry_type(dataroot) == "folder" else (table.root,)
+    phases: dict[int, str] = {}  # of rows, by hashes of their files
     # Collect the rows of the phase, and the files that are missing.
     for number, raw in enumerate(_read_rows(file), 1):
         row = {name.lower(): "" if value is None else str(value) for name, value in raw.items()}
@@ -101,6 +110,9 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
         split = row.get("split", "").lower()
         split = SPLIT_ALIASES.get(split, split)
         table.counts[split] += 1
+        names = tuple(row.get(side, "") for side in sides.values())
+        if split and phases.setdefault(hash(names), split) != split:
+            table.in_several.append(names[0])
         if split not in ("", phase):
             continue
         paths = []

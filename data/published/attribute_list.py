@@ -70,9 +70,12 @@ def _read(path: str, wanted: tuple[str, ...], version: Any) -> AttributeList:
         if len(values) != len(names):
             raise _not_a_list(path, f"has {len(values)} values in line {number} and {len(names)} names of attributes")
         try:
-            table[file] = np.array([VALUES[values[place]] for place in places], np.uint8)
+            own = np.array([VALUES[values[place]] for place in places], np.uint8)
         except KeyError as problem:
             raise _not_a_list(path, f"has the value {problem} in line {number}, not 1, 0 or -1") from None
+        if not np.array_equal(table.setdefault(file, own), own):
+            why = f"names {file} again in line {number}, with other values"
+            raise DataError("file", path, why, "remove one of these rows")
     if stated is not None and stated != len(rows) - 1:
         why = f"states {stated} images in its first line and has rows of {len(rows) - 1}"
         raise DataError("file", path, why, "copy it again, or correct the number")

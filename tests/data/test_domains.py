@@ -85,6 +85,15 @@ def test_the_same_table_with_commas_and_below_the_data(faces):
     assert table.rows["8.png"].tolist() == [1, 0]
 
 
+def test_an_image_with_two_rows_has_one_meaning(faces):
+    text = "image_id,Male\n" + "".join(f"{n}.png,1\n" for n in range(30))
+    (faces / "table.csv").write_text(text + "3.png,1\n")
+    assert read_attributes("table.csv", str(faces), "Male").rows["3.png"].tolist() == [1]
+    (faces / "table.csv").write_text(text + "3.png,-1\n")
+    with pytest.raises(DataError, match=r"names 3\.png again in line 32, with other values; remove one of these rows"):
+        read_attributes("table.csv", str(faces), "Male")
+
+
 def test_other_images_are_without_attributes_unless_listed(faces, tmp_path):
     picture(tmp_path / "mine" / "6.png", 6)
     picture(tmp_path / "mine" / "x.png", 200)

@@ -247,6 +247,16 @@ def test_words_and_gaps_in_a_column_split_are_noted(tmp_path):
     ]
 
 
+def test_a_split_of_another_name_and_files_in_two_phases_are_noted(tmp_path):
+    """The test was trained on, without a word."""
+    table = table_of(tmp_path, "c,training", "d,test", header="a,label,set")
+    said = "note: all rows are used, whatever column set says; to divide them, call it split"
+    assert said in in_training(table).notes
+    assert said not in in_training(table_of(tmp_path, "c,train", "d,old", header="a,label,set")).notes
+    table.write_text("a,label,split\n0.png,c,train\n1.png,d,train\n1.png,d,test\n0.png,c,train\n")
+    assert f"note: 1 row of {table}, such as that of '1.png', repeat rows of another phase" in in_training(table).notes
+
+
 def test_an_image_with_two_labels_is_noted(tmp_path):
     table = table_of(tmp_path, "c", "d", "d")
     with open(table, "a", encoding="utf-8") as file:

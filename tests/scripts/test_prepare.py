@@ -27,7 +27,7 @@ COMBINE = ("combine_A_and_B", "--fold_A", "A", "--fold_B", "B", "--fold_AB", "AB
 BATCH = {  # the least command line of every script that writes files, and what it writes
     "combine_A_and_B": (COMBINE[1:], "AB"),
     "make_aligned": (("--dataset-path", "set"), "set/train"),
-    "split": (("--input", "A", "--output", "parts"), "parts"),
+    "split": (("--input", "A", "--output", "parts", "--group", "(.+)"), "parts"),  # train and test are mixed
     "resize": (("--input", "A", "--output", "small", "--size", "8"), "small"),
     "edges": (("--input", "A", "--output", "drawn"), "drawn"),
     "prepare_cityscapes": (("--gtFine_dir", "gt", "--leftImg8bit_dir", "left", "--output_dir", "city"), "city"),
@@ -256,6 +256,32 @@ def test_missing_folders_are_told_with_those_there(script, tmp_path, there, said
 
 
 # split
+
+
+@pytest.mark.parametrize("folders", [("train", "test"), ("Training", "Testing"), ("trainA", "testA")])
+def test_a_division_that_is_there_is_not_mixed(script, tmp_path, folders):
+    """The test images of a data set went to train, without a word."""
+    for folder in folders:
+        save("in", *(f"{folder}/{i}.png" for i in range(6)), width=4, height=4)
+    ended = script("split", "--input", "in", "--output", "out")
+    first, last = sorted(folders)
+    assert ended.code == 3 and f"folder 'in': is divided already, into {first}, {last}; give" in ended.last
+    assert f"--input in/{last}, or mix them with --group" in ended.last and not Path("out").exists()
+    assert script("split", "--input", f"in/{folders[0]}", "--output", "out").code == 0
+    assert script("split", "--input", "in", "--output", "mixed", "--group", "([^/]+)$").code == 0
+
+
+def test_masks_beside_their_images_are_told(script, tmp_path):
+    save("in", *(f"{i}{end}.png" for i in range(6) for end in ("", "_mask")), width=4, height=4)
+    said = "note: 6 of 12 images are named like masks, such as '0_mask.png': images and their masks go to one part only"
+    assert said in script("split", "--input", "in", "--output", "out").out
+    ended = script("split", "--input", "in", "--output", "kept", "--group", "^([^_.]+)")
+    assert "masks" not in ended.out
+    of = {
+        part: {name.removesuffix("_mask.png").removesuffix(".png") for name in names}
+        for part, names in parts("kept").items()
+    }
+    assert sum(map(len, of.values())) == 6
 
 
 def parts(folder):
