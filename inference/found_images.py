@@ -10,11 +10,12 @@ from data.aligned import Aligned
 from data.base import BaseDataset, Spec
 from data.colorization import Colorization
 from data.decoding.unusable import naming_all_unusable
+from data.joined_pairs import twice_as_wide
 from data.listing import layouts, manifest
 from data.listing.files import PHASES, dataset_root, is_folder, is_image, list_files, list_folders
 from data.listing.listing_cache import listed_once
 from data.names.inputs import parse_inputs
-from data.names.side_names import OTHER, exchange_sides
+from data.names.side_names import OTHER, exchange_sides, result_labels
 from data.unaligned import Unaligned
 from options import store
 from registry.lookup import find
@@ -23,6 +24,7 @@ from util.size import to_size
 
 FAMILIES = {"aligned": Aligned, "unaligned": Unaligned, "colorization": Colorization}
 SOURCES = {"AtoB": "A", "BtoA": "B"}  # --direction: the folder's side that a run translates
+MAX_LOOKED_AT = 300  # names of files
 OTHER_PHASES = ("val", "valid", "validation", "train")  # tested if there are no images of --phase test
 
 
@@ -75,6 +77,7 @@ def _find_images(o: Any, folder: Path, model: Any, is_frame: bool) -> FoundImage
     images.dataset.notes[:0] = finder.notes
     _add_crop_note(images.dataset)
     _add_size_note(images.dataset)
+    _add_content_notes(images.dataset, is_pairs=finder.family == "aligned")
     found = images.dataset.columns.kinds if images.dataset.columns else {}
     if missing := sorted(o.saved.get("run_columns", {}).keys() - found.keys()):
         said = f"note: batches have no {', '.join(missing)}, columns of the manifest that the run was trained with"
@@ -318,6 +321,19 @@ def _add_crop_note(dataset: BaseDataset) -> None:
     if not whole and {"crop", "patch", "trim"} & set(steps):
         said = f"note: --preprocess {o.preprocess} cuts {o.crop_size} out of each image at a random place"
         dataset.notes.append(said)
+
+
+def _add_content_notes(dataset: BaseDataset, is_pairs: bool) -> None:
+    """Note that images seem to be results of an earlier test, or, for a model that takes no pairs, pairs A|B."""
+    paths: Any = getattr(dataset, "paths", ())
+    number = min(len(paths), MAX_LOOKED_AT)
+    if labels := result_labels(PurePath(paths[place]).stem for place in range(number)):
+        said = f"note: these seem to be results of a test, of which all of {', '.join(labels)} are translated"
+        dataset.notes.append(f"{said}; give a folder of one kind, such as test.py --results_only {labels[0]} writes")
+    crop, may_be_pairs = to_size(dataset.o.crop_size), dataset.sides == "A" and not is_pairs and number > 0
+    is_square = crop.width == crop.height and "resize" in dataset.o.preprocess
+    if may_be_pairs and is_square and twice_as_wide(paths, dataset.o.max_image_pixels):
+        dataset.notes.append("note: these images are twice as wide as high, like pairs A|B; each is translated whole")
 
 
 def _add_size_note(dataset: BaseDataset) -> None:

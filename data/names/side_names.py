@@ -1,10 +1,11 @@
 """Read the sides A and B in the names of outputs and networks, such as fake_B, real_A2 and G_A."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 OTHER = {"A": "B", "B": "A"}
+RESULT = re.compile(r".+_((?:real|fake)(?:_[AB])?)(?:_preview)?")  # the name of an image that test.py wrote
 
 
 def side_of_label(label: str) -> str:
@@ -32,6 +33,12 @@ def generated_label(labels: Sequence[str]) -> str:
     """Return the label of the generated image among a model's outputs: the first that is called fake, or not real."""
     fake = [label for label in labels if label.startswith("fake")]
     return (fake or [label for label in labels if not label.startswith("real")] or [*labels])[0]
+
+
+def result_labels(stems: Iterable[str]) -> list[str]:
+    """Return the labels, such as fake_B, of files that test.py seems to have written; [] unless of both kinds."""
+    labels = sorted({match[1] for stem in stems if (match := RESULT.fullmatch(stem))})
+    return labels if len({label[:4] for label in labels}) == 2 else []
 
 
 def other_results_note(labels: Sequence[str], written: str) -> str:

@@ -247,7 +247,7 @@ def test_words_and_gaps_in_a_column_split_are_noted(tmp_path):
     ]
 
 
-def test_a_split_of_another_name_and_files_in_two_phases_are_noted(tmp_path):
+def test_another_name_of_split_and_shared_rows_are_noted(tmp_path):
     """The test was trained on, without a word."""
     table = table_of(tmp_path, "c,training", "d,test", header="a,label,set")
     said = "note: all rows are used, whatever column set says; to divide them, call it split"

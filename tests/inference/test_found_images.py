@@ -77,6 +77,24 @@ def test_images_without_counterparts_are_translated_whole(tested, tmp_path, plac
     assert run == "p2p" or "G_A translates A to B" in said[0]
 
 
+def test_results_and_pairs_that_are_taken_for_inputs_are_told(tested, tmp_path):
+    """All images of an earlier test were translated, and pairs whole, without a word."""
+
+    def told(run, path):
+        done = tested("--name", run, path)
+        (tmp_path / "results").rename(tmp_path / f"results of {run} {path.name}")
+        return lines(done)
+
+    told("p2p", save_images(tmp_path / "new", *SQUARE))
+    (former,) = (tmp_path / "results of p2p new").rglob("images")
+    for run in ("cyc", "p2p"):
+        said = "note: these seem to be results of a test, of which all of fake_B, real_A are translated; give a folder"
+        assert sum(line.startswith(said) for line in told(run, former)) == 1
+    said = "note: these images are twice as wide as high, like pairs A|B; each is translated whole"
+    assert said in told("cyc", save_images(tmp_path / "wide", (64, 32), (80, 40)))
+    assert said not in told("cyc", save_images(tmp_path / "other", (64, 32), (80, 41)))
+
+
 # --- pairs, and files that are none
 
 
