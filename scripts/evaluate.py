@@ -45,6 +45,7 @@ from util.errors import CheckpointError, DataError, OptionError, count_text, pri
 from util.value_range import ValueRange, option_range, parse_range, range_of_input
 
 DEFAULT_METRICS = "L1,PSNR,ssim"
+OWN_FLAGS = {"--name", "--checkpoints_dir", "--results_dir", "--epoch", "--load_iter", "--suffix"}  # set for test.py
 
 
 def make_parser() -> Command:
@@ -166,8 +167,11 @@ def checksums(folder: Path, epoch: str) -> tuple[str, ...]:
     return tuple(file_sha256(path) for path in list_weights(folder, f"{epoch}_net_*"))
 
 
-def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tuple[Path, bool]:
-    """Test a checkpoint into a folder; return its images, and whether the data set has pairs."""
+def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str, said: set[str]) -> tuple[Path, bool]:
+    """Test a checkpoint into a folder; return its images, and whether the data set has pairs.
+
+    said: the notes that earlier tests have printed; the new ones are printed and added.
+    """
     iteration = re.fullmatch(r"iter_(\d+)", epoch)
     which = ["--load_iter", iteration[1]] if iteration else ["--epoch", epoch]
     device = ["--gpu_ids", o.gpu_ids] if o.gpu_ids is not None else []
@@ -180,6 +184,10 @@ def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str) -> tu
         failure = CheckpointError("epoch", epoch, f"test.py ends with: {last}", "choose other --epochs")
         failure.code = done.returncode if 0 < done.returncode < 7 else 1
         raise failure
+    for line in dict.fromkeys(line for line in done.stdout.splitlines() if line.startswith("note: ")):
+        if line not in said:
+            said.add(line)
+            print_line(line)
     images = next(Path(folder).rglob("images"))
     return images, "mean" in json.loads((images.parent / JSON_FILE).read_text(encoding="utf-8"))
 
@@ -194,6 +202,7 @@ def evaluate_run(o: Any, more: list[str]) -> None:
     rows: dict[str, dict[str, Result]] = {}
     better: dict[str, str] = {}
     notes: dict[str, None] = {}
+    said: set[str] = set()
     measured: dict[tuple[str, ...], str] = {}  # checksums of a checkpoint -> the epoch that has them
     for epoch in kept_epochs(folder, o.epochs):
         same = measured.setdefault(checksums(folder, epoch), epoch)
@@ -202,7 +211,7 @@ def evaluate_run(o: Any, more: list[str]) -> None:
             print_line(f"epoch {epoch}: has the weights of epoch {same}")
             continue
         with tempfile.TemporaryDirectory() as made:
-            images, has_pairs = test_epoch(o.run, epoch, o, more, made)
+            images, has_pairs = test_epoch(o.run, epoch, o, more, made, said)
             if evaluation.paired and not o.real and not has_pairs:
                 raise evaluation.unpaired_error("the data set of the run has none")
             real, fake = list_sides(o.real or real_folder(images, folder, o.side), str(images), o.side, o.range)
@@ -274,6 +283,8 @@ def main(argv, report):
     if o.fake and (not o.real or more):
         why = "--fake needs --real, and no flags of test.py" if more else "--fake needs --real"
         raise OptionError("options", "--real and --fake", why, "see --help")
+    if wrong := [word for word in more if word.partition("=")[0] in OWN_FLAGS]:
+        raise OptionError("option", wrong[0], "is set for each checkpoint", "use --run, --epochs and --checkpoints_dir")
     try:
         evaluate_run(o, more) if o.run else evaluate_folders(o)
     except OSError as problem:  # of the temporary folder, for example

@@ -91,6 +91,8 @@ def test_two_folders_have_a_table_and_files(evaluated, tmp_path):
     (["--real", "real", "--fake", "real", "--metrics", "sim"], 2, "did you mean ssim"),
     (["--real", "real", "--fake", "real", "--metrics", ","], 2, "names no metric"),
     (["--real", "real", "--fake", "real", "--metrics", "digits_accuracy,lite0_accuracy"], (3, 5), "'"),
+    (["--run", "real", "--", "--num_test", "3", "--epoch=2"], 2, "option '--epoch=2': is set for each checkpoint"),
+    (["--run", "real", "--", "--name", "other"], 2, "option '--name': is set for each checkpoint; use --run"),
     (["--run", "real"], 2, "'real': is not in ./checkpoints")])  # fmt: skip
 def test_wrong_command_lines_have_one_line(evaluated, tmp_path, argv, code, why):
     save(tmp_path / "real", 3, 0)
@@ -106,8 +108,9 @@ def test_every_kept_checkpoint_of_a_run_is_measured(evaluated, tmp_path):
     ended = run_in(tmp_path, "train", *SMALL, *flags, *epochs)
     assert ended.code == 0, ended.err
     metrics = ["--metrics", "l1,regions_fd", "--plugin", "regions.py", "--gpu_ids", "-1"]
-    ended = evaluated("--run", "p", "--epochs", "all", *metrics, "--", "--num_test", 3)
+    ended = evaluated("--run", "p", "--epochs", "all", *metrics, "--", "--num_test", 3, "--tile_norm", "local")
     assert ended.code == 0, ended.err
+    assert ended.out.count("note: --tile_norm has no effect") == 1  # of both tests
     table = json.loads((tmp_path / "results/p/evaluation/metrics.json").read_text())
     rows = {row["epoch"]: row["values"] for row in table["evaluations"]}
     assert list(rows) == [1, 2, "latest"] and rows[2] == rows["latest"]
