@@ -8,7 +8,7 @@ import numpy as np
 
 from data.decoding.raster import Picture, to_array
 from data.transforms import Preprocess, range_flag
-from util.errors import print_line
+from util.errors import OptionError, print_line
 from util.seeding import fork_rng
 from util.value_range import (
     FULL_RANGES,
@@ -69,8 +69,12 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
     They are measured on samples if the flags and the dtype do not determine them. first: the record of the first
     sample, with values. make_sample: makes a sample, or returns its error. "LO,HI KIND" is a range of the dtype KIND; a
     KIND alone is the full range of this dtype; "" stands for 8-bit images, and for mixed dtypes, each file with its own
-    range. Those of several inputs are joined by a semicolon.
+    range. Those of several inputs are joined by a semicolon. Raises OptionError in training for a --range_B that no
+    image has.
     """
+    if dataset.o.isTrain and "range_B" in dataset.o.given and "B" not in first.dtypes:
+        why = f"{dataset.o.dataset_mode} does not preprocess images of B separately"
+        raise OptionError("option", "--range_B", why, "omit it, or use --range_A")
     # Take the ranges that flags or dtypes determine.
     texts, to_measure = {}, {}
     for side, dtype in first.dtypes.items():

@@ -109,6 +109,8 @@ def test_small_steps_of_large_numbers_survive_scaling(kind):
 @pytest.mark.parametrize("mode", ["labeled", "colorization"])
 def test_a_filter_without_images_of_its_side_is_refused(mode, tmp_path):
     save(picture(1), tmp_path / "train" / "a" / "1.png")
+    with pytest.raises(OptionError, match=f"--range_B': {mode} does not preprocess images of B separately; omit it"):
+        make(mode, "demo", "--range_B", "0,100").spec()
     with pytest.raises(OptionError, match=f"--interpolation_B': {mode} does not preprocess images of B separately"):
         make(mode, tmp_path, "--interpolation_B", "nearest")
 
