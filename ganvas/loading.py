@@ -20,7 +20,8 @@ from util.errors import CheckpointError, OptionError, UserError
 OTHER_DIRECTION = {"AtoB": "BtoA", "BtoA": "AtoB"}
 FOR_COMMAND = {  # flags that only choose test.py's images, or how it writes results
     "aspect_ratio", "dataroot", "display_winsize", "format", "generate", "max_dataset_size", "metric_weights",
-    "metrics", "num_samples", "num_test", "num_threads", "on_bad_image", "results_dir", "results_only", "split",
+    "metrics", "num_results", "num_samples", "num_test", "num_threads", "on_bad_image", "phase", "results_dir",
+    "results_only", "split", "suffix",
 }  # fmt: skip
 
 

@@ -60,6 +60,9 @@ class SPADE(LabelMaps, BaseModel):
 
     def __init__(self, o, spec):
         super().__init__()
+        if getattr(o, "minibatch_std", False):
+            why = "compares the images of a batch, and spade judges real and generated ones as one batch"
+            raise OptionError("option", "--minibatch_std", why, "omit it")
         self.o, channels = o, semantic_channels(o, spec)
         self.G = generator(o, channels, spec.output_nc)
         pair = channels, spec.output_nc

@@ -52,7 +52,7 @@ DISCRIMINATORS = Table("discriminator", {
 })  # fmt: skip
 _RESNETS, _UNETS = (tuple(name for name in GENERATORS if name.startswith(kind)) for kind in ("resnet_", "unet_"))
 NETWORK_FLAGS: dict[str, dict[str, tuple[str, ...]]] = {  # the flags that only these of the networks above read
-    "no_dropout": {"generator": (*_RESNETS, *_UNETS)},
+    "no_dropout": {"generator": (*_RESNETS, *(name for name in _UNETS if name != "unet_32"))},  # too small for any
     "padding": {"generator": _RESNETS},
     "no_antialias": {"generator": _RESNETS, "discriminator": ("basic", "n_layers", "multiscale")},
     "no_antialias_up": {"generator": _RESNETS},

@@ -246,7 +246,9 @@ TRAIN: Rows = (
     ("vgg16_file lpips_file", "it is for --lambda_lpips", lambda c: not tool(c.o, "lambda_lpips", 0.0)),
     ("lambda_gp", "there is no gradient penalty (see --penalty)",
      lambda c: c.is_ours and c.penalty == "none"),
-    ("penalty", "its weight --lambda_gp is 0", lambda c: c.is_ours and not c.o.lambda_gp and c.penalty != "none"),
+    ("penalty", "its weight --lambda_gp is 0",  # but gan and cgan choose D's norm by it
+     lambda c: c.is_ours and not c.o.lambda_gp and c.penalty != "none"
+     and not ("cond" in vars(c.o) and "batch" in c.o.norm)),
     ("display_ncols display_server display_env display_port start_visdom display_allow_remote",
      "no display that is on uses it", lambda c: not c.shows("visdom")),
     ("display_port", "--display_server names the port", lambda c: bool(re.search(r":\d+(/|$)", c.o.display_server))),
@@ -264,6 +266,7 @@ TRAIN: Rows = (
      lambda c: not c.o.fixed_samples and not c.has_sheets and not c.o.metrics),
     ("eval_freq eval_images", "nothing is measured (--metrics)", lambda c: not c.o.metrics),
     ("sample_epoch_freq", "this model generates no images from noise", lambda c: not c.has_sheets),
+    ("accumulate", "a batch is one image (--batch_size 1)", lambda c: c.o.batch_size == 1),
     ("cache_gb", "--cache is off", lambda c: c.o.cache == "off"),
     ("cache_dir", "it is for --cache disk, remote shards", lambda c: c.o.cache != "disk" and not is_url(c.o.dataroot)),
     ("load_size", "--preprocess does not scale to it",
@@ -288,6 +291,12 @@ TEST: Rows = (
     ("overlap tile_norm", "it is for --tile", lambda c: not c.o.tile),
     ("load_size crop_size preprocess", "--native keeps the size of every image", lambda c: bool(c.o.native)),
     ("load_size crop_size", "--preprocess none keeps the size of every image", lambda c: c.steps("none")),
+    ("load_size", "--preprocess does not scale to it",
+     lambda c: not c.steps("resize", "scale_width", "scale_shortside", "none") and not c.o.native),
+    ("crop_size", "--preprocess does not use it",  # beside --load_size, which else is --crop_size
+     lambda c: "load_size" in c.o.given and not c.o.native
+     and not c.steps("crop", "patch", "trim", "zoom", "fixsize", "scale_width", "none")),
+    ("display_winsize", "--results_only writes no page", lambda c: bool(c.o.results_only)),
     ("input_nc output_nc", "the run knows the channels of its images", lambda c: c.generates and c.is_ours),
     ("batch_size", "every image is translated as if it were alone, several at a time where that is the same",
      lambda c: not c.generates and c.o.eval),
@@ -334,7 +343,8 @@ def unused(command: Command) -> dict[str, str]:
             found = dict.fromkeys(flags.split(), why) | found
     if o.model not in OWN_NETWORKS:
         found = _flags_of_other_networks(o) | found
-    replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own
+    replaced = {name for name in vars(Toolbox()) if o.flags[name].owner != OWNER}  # by a flag of the model's own,
+    replaced.discard("lambda_feat")  # of which the table tells
     found = {name: why for name, why in found.items() if name not in replaced}
     if not o.isTrain:
         found = dict.fromkeys(command.own, "only training uses it") | found

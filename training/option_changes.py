@@ -5,16 +5,16 @@ from typing import Any
 from registry.lookup import is_known
 from serialization import mismatch
 from training import lr_schedule
-from util.errors import OptionError
+from util.errors import OptionError, count_text
 
 
 def compare_options(
-    o: Any, before: dict[str, Any], epochs: int, history: list[float], improvements: list[bool] | None
+    o: Any, before: dict[str, Any], epochs: int, steps: int, history: list[float], improvements: list[bool] | None
 ) -> tuple[list[str], bool]:
     """Return notes on the options that changed since the save, and whether some needed a permission that was given.
 
-    epochs: how many have begun; history, improvements: see lr_schedule.lr_factor. Raise OptionError for those that
-    change what weights mean, without permission.
+    epochs: how many have begun; steps: how many are done; history, improvements: see lr_schedule.lr_factor. Raise
+    OptionError for those that change what weights mean, without permission.
     """
     meta = {name: flag.meta for name, flag in o.flags.items()}
     changed = {
@@ -35,6 +35,9 @@ def compare_options(
     # Report all other changes.
     notes = ["changed since it was saved: " + ", ".join(changed.values())] if changed else []
     counting = [name for name in changed if not meta[name]["aside"]]
+    if "warmup" in counting and steps >= max(before["warmup"], o.warmup):
+        counting.remove("warmup")
+        notes.append(f"note: --warmup has no effect: {count_text(steps, 'step')} are done already")
     only_rates = set(counting) <= set(lr_schedule.FLAGS) and not o.plugin  # plug-ins may read these flags
     if only_rates and lr_schedule.begins_alike(o, before, epochs, history, improvements):
         counting = []

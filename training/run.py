@@ -371,7 +371,7 @@ class Run:
         self.notes.append(f"continuing at epoch {progress.epoch}, image {progress.seen} of it, step {progress.step}")
         self._compare_pictures(pictures)
         begun = progress.epoch if progress.seen else progress.epoch - 1
-        notes, permitted = compare_options(self.o, before, begun, self.history, self.evaluation.plateau)
+        notes, permitted = compare_options(self.o, before, begun, progress.step, self.history, self.evaluation.plateau)
         self.notes += notes
         self.has_new_permission |= permitted
 

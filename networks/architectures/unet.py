@@ -82,7 +82,7 @@ class Unet(InferableNetwork):
 
 
 def _build(depth: int, o: Any, input_nc: int, output_nc: int) -> Unet:
-    return Unet(input_nc, output_nc, depth, o.ngf, o.norm, not o.no_dropout, o.resize_conv)
+    return Unet(input_nc, output_nc, depth, o.ngf, o.norm, depth > 5 and not o.no_dropout, o.resize_conv)
 
 
 unet_256, unet_128, unet_64, unet_32 = (partial(_build, depth) for depth in (8, 7, 6, 5))

@@ -91,6 +91,9 @@ class Toolbox:
         if not (roles.discriminators and roles.generator_phases):
             raise self._error("n_critic", self.no_D if roles.generator_phases else NO_G)
         slow = {phase.name for phase in roles.generator_phases}
+        if (most := min(phase.every for phase in roles.generator_phases)) > 1:
+            why = f"{self.who} trains its generators once in {most} steps already"
+            raise OptionError("option", "--n_critic", why, "omit it, or the flag that says so")
         self.phases = [_changed(p, every=p.every * n_critic) if p.name in slow else p for p in self.phases]
 
     def _compare_samples(self, o: Any) -> None:

@@ -213,8 +213,8 @@ def test_flags_that_only_the_command_uses_are_noted(trained, caplog):
     assert {flag.name for flag in flags_for("pix2pix", "test")} >= FOR_COMMAND
     load(trained, "pix2pix", no_eval=True)
     assert "no effect" not in caplog.text
-    g = load(trained, "pix2pix", num_test=3, format="jpg")
-    assert "note: format, num_test have no effect: only test.py uses such flags" in caplog.text
+    g = load(trained, "pix2pix", num_test=3, format="jpg", num_results=3)
+    assert "note: format, num_results, num_test have no effect: only test.py uses such flags" in caplog.text
     caplog.clear()
     pickle.loads(pickle.dumps(g))  # noqa: S301
     assert "no effect" not in caplog.text

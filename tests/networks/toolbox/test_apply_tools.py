@@ -184,6 +184,21 @@ def test_a_warm_up_longer_than_the_run_is_noted(command):
     ended = command("train", *argv, "--warmup", "3", "--name", "long")
     assert "note: --warmup 3: the run has 2 steps, so the learning rates never reach their values" in ended.out
     assert "--warmup" not in command("train", *argv, "--warmup", "2", "--name", "short").out
+    again = ["train", "--name", "short", "--continue_train", "--n_epochs"]
+    ended = command(*again, "2", "--warmup", "1")
+    assert "note: --warmup has no effect: 2 steps are done already" in ended.out
+    assert "because of" not in ended.out
+    assert "because of --warmup" in command(*again, "3", "--warmup", "9").out
+
+
+def test_a_model_that_rests_its_generator_is_not_slowed_twice(command):
+    """D had four steps for each of G, and neither flag said so."""
+    argv = [*SMALL, "--model", "spade", "--netG", "spade", "--no_vgg_loss", "--dataroot", "demo", "--batch_size", "2",
+            "--max_dataset_size", "2", "--displays", "console"]  # fmt: skip
+    ended = command("train", *argv, "--D_steps_per_G", "2", "--n_critic", "2")
+    assert ended.code == 2 and "'--n_critic': SPADE trains its generators once in 2 steps already" in ended.last
+    ended = command("train", *argv, "--minibatch_std")
+    assert ended.code == 2 and "spade judges real and generated ones as one batch" in ended.last
 
 
 def _spy(run, rates):
