@@ -34,7 +34,7 @@ class SPADE(LabelMaps, BaseModel):
                 "preprocess": "scale_width_and_crop", "n_epochs": 50, "n_epochs_decay": 0, "num_threads": 0,
                 "display_freq": 100, "display_winsize": 400, "save_epoch_freq": 10}  # fmt: skip
     defaults_for = {"no_TTUR": {True: {"beta1": 0.5, "beta2": 0.999}}, "layout": LAYOUT_DEFAULTS}
-    averaged = ("G",)
+    averaged, judges_one_batch = ("G",), True  # D sees real and generated images together
     pairs = (("fake_B", "real_B"),)
 
     @dataclass
@@ -60,9 +60,6 @@ class SPADE(LabelMaps, BaseModel):
 
     def __init__(self, o, spec):
         super().__init__()
-        if getattr(o, "minibatch_std", False):
-            why = "compares the images of a batch, and spade judges real and generated ones as one batch"
-            raise OptionError("option", "--minibatch_std", why, "omit it")
         self.o, channels = o, semantic_channels(o, spec)
         self.G = generator(o, channels, spec.output_nc)
         pair = channels, spec.output_nc

@@ -65,7 +65,7 @@ class Toolbox:
         self.no_D = NO_D if roles.generators else NO_G
         self.judging = {phase.name for phase in phases if roles.trains_discriminators(phase)}
         self._slow_generators(tool(o, "n_critic", 1), roles)
-        self._compare_samples(o)
+        self._compare_samples(o, getattr(model, "judges_one_batch", False))
         self._normalise(tool(o, "spectral_norm", "none"), roles)
         if tool(o, "noise_nc", 0) and not any(map(noise_channels, roles.generators)):
             raise self._error("noise_nc", "none of its generators is built by generator()")
@@ -96,7 +96,7 @@ class Toolbox:
             raise OptionError("option", "--n_critic", why, "omit it, or the flag that says so")
         self.phases = [_changed(p, every=p.every * n_critic) if p.name in slow else p for p in self.phases]
 
-    def _compare_samples(self, o: Any) -> None:
+    def _compare_samples(self, o: Any, in_one_batch: bool) -> None:
         if not tool(o, "minibatch_std", False):
             return
         if not self.discriminators:
@@ -105,7 +105,7 @@ class Toolbox:
             why = f"compares samples, and --batch_size {o.batch_size} with --accumulate {o.accumulate} computes one"
             raise OptionError("option", "--minibatch_std", why, "use a larger --batch_size")
         for net in self.discriminators:
-            if not add_minibatch_std(net):
+            if not add_minibatch_std(net, in_one_batch):
                 why = f"{type(net).__name__} has no layer that makes predictions, one channel, without a spectral norm"
                 raise self._error("minibatch_std", why)
 

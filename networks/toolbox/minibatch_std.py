@@ -22,19 +22,21 @@ def deviation(x: Tensor) -> Tensor:
     return means.view(shape).repeat(group, *[1] * (x.dim() - 1)).expand(-1, -1, *x.shape[2:])
 
 
-def add_minibatch_std(net: nn.Module) -> int:
+def add_minibatch_std(net: nn.Module, in_one_batch: bool = False) -> int:
     """Give each layer that makes predictions, one channel, a further input: the deviation of its batch; count them.
 
+    in_one_batch: whether the model shows generated and real images as the halves of one batch; each has its deviation.
     Its weights for the new input start at 0, so that no random numbers are drawn. Layers whose weight is parametrised,
     as by a spectral norm, are left out.
     """
     found = [part for part in net.modules() if _is_last(part)]
-    for layer in (part for part in found if _append not in part._forward_pre_hooks.values()):
+    append = _append_for_halves if in_one_batch else _append
+    for layer in (part for part in found if append not in part._forward_pre_hooks.values()):
         weight: Any = layer.weight
         layer.weight = nn.Parameter(torch.cat([weight.detach(), torch.zeros_like(weight[:, :1])], 1))
         inputs = "in_channels" if isinstance(layer, nn.Conv2d) else "in_features"
         setattr(layer, inputs, getattr(layer, inputs) + 1)
-        layer.register_forward_pre_hook(_append)
+        layer.register_forward_pre_hook(append)
     return len(found)
 
 
@@ -46,3 +48,8 @@ def _is_last(part: nn.Module) -> bool:
 def _append(layer: nn.Module, args: tuple) -> Tensor:
     (x,) = args
     return torch.cat([x, deviation(x)], 1)
+
+
+def _append_for_halves(layer: nn.Module, args: tuple) -> Tensor:
+    (x,) = args
+    return torch.cat([x, torch.cat([deviation(half) for half in x.chunk(2)])], 1)

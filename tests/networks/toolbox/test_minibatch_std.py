@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from networks.toolbox.minibatch_std import add_minibatch_std, deviation
+from registry.lookup import find
 
 
 def test_the_deviation_by_hand():
@@ -28,3 +29,20 @@ def test_a_network_starts_unchanged_and_learns_from_it(last):
     net(x).sum().backward()
     layer = last if isinstance(last, nn.Conv2d) else last[1]
     assert layer.weight.grad[:, -1].abs().min() > 0
+
+
+def test_halves_of_one_batch_have_a_deviation_each():
+    """SPADE's discriminator sees generated and real images together; one number for both told it nothing."""
+    net, seen = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1)), []
+    assert add_minibatch_std(net, in_one_batch=True) == 1 == add_minibatch_std(net, in_one_batch=True)
+    net[1].register_forward_pre_hook(lambda layer, args: seen.append(args[0][:, 4, 0, 0]))
+    x = torch.randn(8, 3, 5, 5)
+    net(torch.cat([x[:4], x[4:5].expand(4, -1, -1, -1)]))
+    (values,) = seen
+    assert (
+        torch.allclose(values[:4], deviation(net[0](x[:4]))[:, 0, 0, 0]) and values[0] > 0.1 > 1e-3 > values[4:].max()
+    )
+
+
+def test_spade_asks_for_it():
+    assert find("model", "spade").judges_one_batch
