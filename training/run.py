@@ -306,6 +306,7 @@ class Run:
         elif which != "latest" or rank_exchange.from_first(lambda: bool(list_weights(self.folder, f"{which}_net_*"))):
             if ranks.rank() == 0:  # it gives the others its weights
                 weight_exports.load(self.folder, which, self.networks(), locked=True)
+                self.notes += self.evaluation.set_aside_bests(self.folder)
             self.ema.restart()
             if self.o.remembered and which.isdigit() and "epoch_count" not in self.o.given:
                 self.progress.epoch = int(which) + 1  # in a run of this program the number is the epoch

@@ -1,5 +1,6 @@
 """Measure a run while it trains (--metrics): the values of each evaluation, the best epoch, and when to stop."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -91,6 +92,14 @@ class RunEvaluation:
     def missing_bests(self, folder: Path) -> int:
         """Return the number of metrics for which a state and weights of a best epoch will be written beside others."""
         return sum(not (folder / f"{best_prefix(name)}_state.pt").is_file() for name in self.history.better)
+
+    def set_aside_bests(self, folder: Path) -> list[str]:
+        """Rename the files of the best epochs, because a run that starts from weights measures anew; return a note."""
+        bests = [path for path in folder.glob("best_*") if path.suffix not in (".superseded", ".tmp")]
+        for path in bests if self.names else ():
+            os.replace(path, path.with_name(f"{path.name}.superseded"))
+        said = f"note: metrics start afresh: {count_text(len(bests), 'file')} best_* renamed to best_*.superseded"
+        return [said] if bests and self.names else []
 
     def is_due(self, progress: Progress) -> bool:
         """Whether the epoch that ends now is measured."""

@@ -297,6 +297,18 @@ def test_training_continues_from_the_best_epoch(measured, command):
     assert [row["epoch"] for row in evaluations(folder)] == [1, 2, 3, 4, 5]
 
 
+def test_a_start_from_weights_keeps_the_best_files_aside(measured, command):
+    """The first measurement after it was the best of all, and replaced better weights without a word."""
+    folder, _ = measured("--metrics", "worse", "--save_epoch_freq", 1)
+    before = {path.name: path.read_bytes() for path in folder.glob("best_*")}
+    assert "best_worse_state.pt" in before
+    ended = command("train", "--name", "run", "--continue_train", "--epoch", "2", "--n_epochs", 4)
+    said = f"note: metrics start afresh: {len(before)} files best_* renamed to best_*.superseded"
+    assert ended.code == 0 and said in ended.out, ended.err
+    assert all((folder / f"{name}.superseded").read_bytes() == content for name, content in before.items())
+    assert [row["epoch"] for row in evaluations(folder)] == [3, 4] and (folder / "best_worse_net_G.pth").is_file()
+
+
 def test_plateau_follows_the_metric(measured):
     folder, out = measured("--metrics", "worse", "--lr_policy", "plateau", "--n_epochs", 9, "--max_dataset_size", 2)
     assert "--lr_policy plateau follows worse" in out
