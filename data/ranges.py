@@ -119,19 +119,24 @@ def find_ranges(dataset: Any, first: RangeProbe, make_sample: Callable[[int], An
 def _print_range_hint(side: str, first: RangeProbe, values: ValueRange | None, is_given: bool) -> None:
     """Print a hint if the first image uses little of its range, as 12-bit data in 16-bit files does, or goes beyond it.
 
-    Results would look good nevertheless: errors are small on such a scale, and clamped values are equal. A given range,
-    such as a window of a CT, may leave out much, but not almost all.
+    Also for images of 8 bits in a run of more. Results would look good nevertheless: errors are small on such a scale,
+    and clamped values are equal. A given range, such as a window of a CT, may leave out much, but not almost all.
     """
     if values is None or not first.extremes[side]:  # 8 bits, or several types: each file has its own range
         return
     lo, hi = (float(n) for n in first.extremes[side][0])
-    low, high, _ = values
+    low, high, trained = values
     margin, some = BEYOND_FRACTION * (high - low), first.sampled_values[side][0]
     beyond = float(((some < low - margin) | (some > high + margin)).mean())
     if beyond > (MAX_BEYOND_GIVEN if is_given else MAX_BEYOND):
         print_line(
             f"hint: the first image of {side} holds {lo:g} to {hi:g}, beyond the range {low:g} to {high:g}: what is "
             f"beyond it is clamped (--range)"
+        )
+    elif first.dtypes[side] == "uint8" != trained and not is_given:
+        print_line(
+            f"hint: the images of {side} have 8 bits, and the run was trained on {trained} of {low:g} to {high:g}: "
+            f"values are taken as they are (--range_{side[0]} 0,255: 255 is white)"
         )
     elif hi - lo < SMALL_RANGE_FRACTION * (high - low):
         print_line(

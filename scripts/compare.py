@@ -90,6 +90,19 @@ def other_data_note(names: list[str], folders: list[Path]) -> str:
     return f"note: the runs were tested on different data ({said}): images of one name may not be the same"
 
 
+def other_range_note(names: list[str], folders: list[Path]) -> str:
+    """Return a note if the values of the runs' results have other ranges; "" if they have one, or it is not known."""
+    ranges: dict[str, str] = {}  # the range: the first run that has it
+    for name, folder in zip(names, folders, strict=True):
+        checkpoint = read_record(folder).get("checkpoint")
+        if saved := store.load(folder / checkpoint) if checkpoint else {}:
+            ranges.setdefault(str(saved.get("range_B", "")) or "uint8", name)
+    if len(ranges) < 2:
+        return ""
+    said = ", ".join(f"{name} of {text}" for text, name in ranges.items())
+    return f"note: the runs' values have different ranges ({said}): L1, PSNR and the like cannot be compared"
+
+
 def main(argv, report):
     """Read the results of the runs, write the page, and print its path."""
     o = make_parser().parse_argv(argv)
@@ -105,7 +118,7 @@ def main(argv, report):
     for folder in folders:
         check_finished(folder)
     names = short_names(folders)
-    if line := other_data_note(names, folders):
+    for line in filter(None, (other_data_note(names, folders), other_range_note(names, folders))):
         print_line(line)
     runs = [read_results(name, folder) for name, folder in zip(names, folders)]
     curves = [read_curves(loss_log_path(run, folder, o)) for run, folder in zip(o.run, folders)]

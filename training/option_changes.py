@@ -7,6 +7,8 @@ from serialization import mismatch
 from training import lr_schedule
 from util.errors import OptionError, count_text
 
+PIXEL_FLAGS = ("load_size", "crop_size", "preprocess", "range", "range_A", "range_B")  # what images are measured as
+
 
 def compare_options(
     o: Any, before: dict[str, Any], epochs: int, steps: int, history: list[float], improvements: list[bool] | None
@@ -35,6 +37,9 @@ def compare_options(
     # Report all other changes.
     notes = ["changed since it was saved: " + ", ".join(changed.values())] if changed else []
     counting = [name for name in changed if not meta[name]["aside"]]
+    if of_pixels := [name for name in PIXEL_FLAGS if name in changed and o.metrics]:
+        names = ", ".join(f"--{name}" for name in of_pixels)
+        notes.append(f"note: --metrics are measured otherwise because of {names}: the best epoch may be another's")
     if "warmup" in counting and steps >= max(before["warmup"], o.warmup):
         counting.remove("warmup")
         notes.append(f"note: --warmup has no effect: {count_text(steps, 'step')} are done already")

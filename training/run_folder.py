@@ -19,9 +19,9 @@ from serialization.weight_names import WEIGHT_PATTERNS, list_weights
 from util import file_lock, ranks
 from util.errors import EnvironmentFault, print_line, printable
 
-RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", "best_*.superseded", *WEIGHT_PATTERNS, "*.tmp", "train_opt.txt",
-             "test_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "metrics.json", "metrics.csv", "exit.json",
-             "error.log", "test_error.log", "visdom.log")  # fmt: skip
+RUN_FILES = ("state_*.pt", "state_*.superseded", "best_*_state.pt", "best_*.superseded", *WEIGHT_PATTERNS, "*.tmp",
+             "train_opt.txt", "test_opt.txt", "options.json", "loss_log.txt", "losses.jsonl", "metrics.json",
+             "metrics.csv", "exit.json", "error.log", "test_error.log", "visdom.log")  # fmt: skip
 
 
 class RunFolder:

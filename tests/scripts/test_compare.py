@@ -238,6 +238,20 @@ def test_folders_of_results_name_their_run_and_kind(compared, two, tmp_path):
     assert ended.code == 3 and ended.last.endswith("wrote it; run test.py without --results_only")
 
 
+def test_runs_of_other_ranges_are_told(compared, two, tmp_path):
+    """One PSNR was of 0 to 1400, the other of 0 to 65535, and the page said which is best."""
+    for run, values in (("one", "0,1400 uint16"), ("two", "uint16")):
+        (tmp_path / "checkpoints" / run).mkdir(parents=True)
+        options = {"options": {"name": run, "range_B": values}}
+        (tmp_path / "checkpoints" / run / "options.json").write_text(json.dumps(options))
+        record = {"checkpoint": f"../../../checkpoints/{run}", "data": "demo"}
+        (two.results / run / "test_latest" / "metrics.json").write_text(json.dumps(record))
+    said = "note: the runs' values have different ranges (one of 0,1400 uint16, two of uint16): L1, PSNR and the like"
+    assert said in compared("one", "two").out
+    (tmp_path / "checkpoints" / "one" / "options.json").write_text(json.dumps(options))
+    assert "ranges" not in compared("one", "two").out
+
+
 def test_images_of_b_keep_their_own_names(compared, two, tmp_path):
     """Unpaired inputs: rows.js names the stem of each image."""
     for run in ("one", "two"):
