@@ -29,11 +29,11 @@ def save_sound_keys(root: str, keys: np.ndarray) -> None:
     path = _sound_file(root)
     beside = path.with_name(f"{path.stem}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
-        known = np.union1d(load_sound_keys(root), keys)
+        known = _sorted_once(np.concatenate([load_sound_keys(root), keys]))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "wb") as file:
-                np.savez(file, keys=known if len(known) <= MAX_KEYS else np.unique(keys))
+                np.savez(file, keys=known if len(known) <= MAX_KEYS else _sorted_once(keys))
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
@@ -42,6 +42,16 @@ def save_sound_keys(root: str, keys: np.ndarray) -> None:
             old.unlink()
     except OSError:  # a full or unwritable disk: a later run checks the headers again
         return
+
+
+def _sorted_once(keys: np.ndarray) -> np.ndarray:
+    """Return the different keys in order.
+
+    np.unique does the same, but aborts the process if Python ends while a thread in the background runs it.
+    """
+    in_order = np.sort(keys)
+    is_new = np.append(True, in_order[1:] != in_order[:-1])[: len(keys)]
+    return in_order[is_new]
 
 
 def _sound_file(root: str) -> Path:

@@ -1,11 +1,14 @@
 """The keys of sound files are kept between runs, and damage costs no more than another check."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from data.decoding import sound_files
+from tests.support.runs import ROOT
 
 
 @pytest.fixture
@@ -79,3 +82,26 @@ def test_old_files_and_leftovers_of_kills_are_removed(cache, monkeypatch):
     assert len(list(cache.iterdir())) == 3 and not (cache / "left.123.tmp").exists()
     assert sound_files.load_sound_keys("data4").tolist() == [1, 2, 3]
     assert sound_files.load_sound_keys("data0").tolist() == []
+
+
+ENDING = """
+import sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from data.decoding.sound_files import save_sound_keys
+np.savez = lambda *file, **arrays: None  # most of the time is spent on the keys themselves
+keys, started = np.random.default_rng(0).integers(0, 2**60, 100_000).astype(np.uint64), threading.Event()
+def save():
+    while True:
+        save_sound_keys("data", keys)
+        started.set()
+threading.Thread(target=save, daemon=True).start()
+started.wait()
+time.sleep(0.1)  # then it ends at any moment of a save
+"""
+
+
+def test_python_may_end_while_keys_are_saved(cache, tmp_path):
+    """The check of a million files saved its keys with np.unique, which aborted processes that ended meanwhile."""
+    command = [sys.executable, "-c", ENDING, str(ROOT)]
+    assert [subprocess.run(command, cwd=tmp_path).returncode for _ in range(8)] == [0] * 8
