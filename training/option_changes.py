@@ -39,7 +39,7 @@ def compare_options(
     counting = [name for name in changed if not meta[name]["aside"]]
     if of_pixels := [name for name in PIXEL_FLAGS if name in changed and o.metrics]:
         names = ", ".join(f"--{name}" for name in of_pixels)
-        notes.append(f"note: --metrics are measured otherwise because of {names}: the best epoch may be another's")
+        notes.append(f"note: from here on --metrics measure other images ({names}): earlier values are not comparable")
     if "warmup" in counting and steps >= max(before["warmup"], o.warmup):
         counting.remove("warmup")
         notes.append(f"note: --warmup has no effect: {count_text(steps, 'step')} are done already")

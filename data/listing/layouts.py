@@ -382,7 +382,7 @@ def manifest_scope(table: manifest.Manifest, o: Any) -> str:
 
 def manifest_notes(table: manifest.Manifest, o: Any) -> list[str]:
     """Return notes about a manifest's column split, and about a --split beside it."""
-    return [*table.split_notes, *(unused_split_notes(o) if table.splits else ())]
+    return [*table.split_notes, *unused_split_notes(o)] if table.splits else table.unused_splits
 
 
 def _partial_rows(table: manifest.Manifest, number: int) -> list[Problem]:

@@ -44,24 +44,21 @@ class Manifest:
     splits: set[str] = field(default_factory=set)  # the phases in the column split
     counts: Counter[str] = field(default_factory=Counter)  # of the rows of each phase; "" if a row names none
     all_others: list[RawRow] = field(default_factory=list)
+    unused_splits: list[str] = field(default_factory=list)  # notes about columns that seem to be a split
     in_several: list[str] = field(default_factory=list)  # the first files of rows that another phase has too
 
     @property
     def split_notes(self) -> list[str]:
-        """Return notes on phases of other names, empty cells, files in two phases, and a split of another name."""
+        """Return notes about a column split: phases of other names, empty cells, and rows of two phases."""
         notes, other = [], sorted(self.splits - USUAL_SPLITS)
         if other:
             counts = ", ".join(f"{name} {self.counts[name]}" for name in sorted(self.splits))
             notes.append(f"note: rows for each phase in the column split of {self.file}: {counts}")
-        if self.splits and (empty := self.counts[""]):
+        if empty := self.counts[""]:
             notes.append(f"note: {count_text(empty, 'row')} of {self.file} without a split: used in every phase")
         if self.in_several:
             rows = f"{count_text(len(self.in_several), 'row')} of {self.file}"
             notes.append(f"note: {rows}, such as that of '{self.in_several[0]}', repeat rows of another phase")
-        for name in self.all_others[0] if self.all_others and not self.splits else ():
-            words = {str(row.get(name, "")).lower() for row in self.all_others}
-            if len(words) > 1 and words <= {*USUAL_SPLITS, *SPLIT_ALIASES}:
-                notes.append(f"note: all rows are used, whatever column {name} says; to divide them, call it split")
         return notes
 
 
@@ -128,6 +125,11 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
             table.problems.append((file, f"names no file in row {number}"))
         table.rows.append(Row(tuple(paths), row.get("label", ""), others))
     table.splits = set(table.counts) - {""}
+    for name in table.all_others[0] if table.all_others and not table.splits else ():
+        words = {str(row.get(name, "")).lower() for row in table.all_others}
+        if len(words) > 1 and words <= {*USUAL_SPLITS, *SPLIT_ALIASES}:
+            said = f"note: all rows are used, whatever column {name} says; to divide them, call it split"
+            table.unused_splits.append(said)
     # Check that the table has columns and rows to use.
     here, plain = ", ".join(sorted(columns)) or "no rows", table.inputs == ONE_INPUT
     missing = [name for name in table.inputs if name.lower() not in columns]

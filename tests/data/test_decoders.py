@@ -198,6 +198,11 @@ def test_the_type_of_the_files_is_their_default_range(command, tmp_path, dim):
     write(tmp_path / "bright" / "0.png", np.full((HEIGHT, WIDTH, 1), 60000, np.uint16))
     test = ("test", tmp_path / "bright", "--name", "x", "--plugin", tmp_path / "identity.py", "--gpu_ids", -1)
     ended = command(*test)
+    (tmp_path / "eight").mkdir()
+    write(tmp_path / "eight" / "0.png", RNG.integers(120, 256, (HEIGHT, WIDTH, 1), dtype=np.uint8))
+    in_8_bits = "hint: the images of A have 8 bits, and the run was trained on uint16 of 100 to 4000: values are taken"
+    eight = command("test", tmp_path / "eight", *test[2:], "--results_dir", tmp_path / "eights")
+    assert in_8_bits in eight.out and "--range_A 0,255: 255 is white" in eight.out
     said = "hint: the first image of A holds 60000 to 60000, beyond the range 100 to 4000: what is beyond it is clamped"
     assert ended.code == 0 and said in ended.out, ended
     assert "hint:" not in command(*test[:1], dim, *test[2:]).out

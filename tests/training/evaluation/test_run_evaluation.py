@@ -309,6 +309,15 @@ def test_a_start_from_weights_keeps_the_best_files_aside(measured, command):
     assert [row["epoch"] for row in evaluations(folder)] == [3, 4] and (folder / "best_worse_net_G.pth").is_file()
 
 
+def test_images_of_another_size_are_told(measured, command):
+    """Values of images of two sizes were compared, and the best epoch chosen among them."""
+    measured("--metrics", "worse")
+    ended = command("train", "--name", "run", "--continue_train", "--n_epochs", 6, "--load_size", 48)
+    said = "note: from here on --metrics measure other images (--load_size): earlier values are not comparable"
+    assert ended.code == 0 and said in ended.out, ended.err
+    assert said not in command("train", "--name", "run", "--continue_train", "--n_epochs", 7).out
+
+
 def test_plateau_follows_the_metric(measured):
     folder, out = measured("--metrics", "worse", "--lr_policy", "plateau", "--n_epochs", 9, "--max_dataset_size", 2)
     assert "--lr_policy plateau follows worse" in out
