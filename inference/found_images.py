@@ -66,8 +66,7 @@ def find_images(o: Any, folder: Path, model: Any, is_frame: bool = False) -> Fou
 
 
 def _find_images(o: Any, folder: Path, model: Any, is_frame: bool) -> FoundImages:
-    finder = _Finder(o, model)
-    finder.may_be_pairs = not is_frame
+    finder = _Finder(o, model, may_be_pairs=not is_frame)
     if o.model == "test" or {"dataset_mode", "pairs"} & o.given:
         images = finder.as_told()
     elif finder.family:
@@ -98,8 +97,8 @@ def exchange_options(o: Any) -> None:
 class _Finder:
     """Looks at --dataroot for one run."""
 
-    def __init__(self, o: Any, model: Any):
-        self.o, self.mode = o, o.dataset_mode
+    def __init__(self, o: Any, model: Any, may_be_pairs: bool = True):
+        self.o, self.mode, self.may_be_pairs = o, o.dataset_mode, may_be_pairs
         kind = find("dataset", self.mode)  # a plug-in's may extend one of ours
         self.family = next((name for name, base in FAMILIES.items() if issubclass(kind, base)), "")
         saved = os.path.realpath(o.saved.get("dataroot", ""))
@@ -110,7 +109,6 @@ class _Finder:
         self.generator = next((name for name in names if name.endswith("_A")), names[0] if names else "")
         self.is_two_sided = self.generator != exchange_sides(self.generator) in names
         self.is_turned = o.direction != self.trained  # the user asks for the other direction
-        self.may_be_pairs = True
         self.notes: list[str] = []
         self.root = dataset_root(str(Path(o.dataroot)), o.phase)
 

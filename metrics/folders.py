@@ -55,7 +55,7 @@ class Images:
         return len(self.files)
 
     def read(self, name: str) -> Tensor:
-        """Return an image as `read_image` does, and keep what `reading_notes` tells."""
+        """Return an image as `read_image` does, and keep what `value_notes` and `frame_notes` tell."""
         path = self.files[name]
         image = read_image(path, self.value_range)
         self.least, self.most = min(self.least, float(image.min())), max(self.most, float(image.max()))
@@ -63,18 +63,22 @@ class Images:
             self.several_frames.add(path)
         return image
 
-    def reading_notes(self) -> list[str]:
-        """Return notes about the values and the frames of the images that were read."""
-        notes, share = [], (self.most - self.least) / 2
-        if 0 <= share < SMALL_RANGE_FRACTION:
-            notes.append(
-                f"the values in {self.folder} span {share:.1%} of the range of their type, so all errors count as small"
-                f" and metrics look good; --range LO,HI says which values are black and white"
-            )
-        if self.several_frames:
-            count = f"{len(self.several_frames)} of {count_text(len(self), 'image')} in {self.folder}"
-            notes.append(f"{count} hold several frames, such as {min(self.several_frames)}: the first is used")
-        return notes
+    def value_notes(self) -> list[str]:
+        """Return a note if the values that were read span little of their range."""
+        share = (self.most - self.least) / 2
+        if not 0 <= share < SMALL_RANGE_FRACTION:
+            return []
+        return [
+            f"the values in {self.folder} span {share:.1%} of the range of their type, so all errors count as small"
+            f" and metrics look good; --range LO,HI says which values are black and white"
+        ]
+
+    def frame_notes(self) -> list[str]:
+        """Return a note if files that were read hold several frames."""
+        if not self.several_frames:
+            return []
+        count = f"{len(self.several_frames)} of {count_text(len(self), 'image')} in {self.folder}"
+        return [f"{count} hold several frames, such as {min(self.several_frames)}: the first is used"]
 
 
 def list_side(folder: str, labels: Sequence[str] = (), of_test: bool = False) -> Images:
@@ -215,8 +219,7 @@ def evaluate_sides(evaluation: Evaluation, real: Images, fake: Images, size: tup
     if sets:
         notes += _evaluate_sets(_only(evaluation, sets), real, fake, size)
     _merge_processes(evaluation)
-    notes += real.reading_notes()
-    notes += [note for note in fake.reading_notes() if "frames" in note]  # a generator may give one colour
+    notes += [*real.value_notes(), *real.frame_notes(), *fake.frame_notes()]  # a generator may make one colour
     return list(dict.fromkeys(notes))
 
 

@@ -184,8 +184,8 @@ def test_epoch(run: str, epoch: str, o: Any, more: list[str], folder: str, said:
         failure = CheckpointError("epoch", epoch, f"test.py ends with: {last}", "choose other --epochs")
         failure.code = done.returncode if 0 < done.returncode < 7 else 1
         raise failure
-    for line in dict.fromkeys(line for line in done.stdout.splitlines() if line.startswith("note: ")):
-        if line not in said:
+    for line in done.stdout.splitlines():
+        if line.startswith("note: ") and line not in said:
             said.add(line)
             print_line(line)
     images = next(Path(folder).rglob("images"))

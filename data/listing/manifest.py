@@ -128,7 +128,7 @@ def read_manifest(file: str, dataroot: str, phase: str, inputs: tuple[str, ...] 
     for name in table.all_others[0] if table.all_others and not table.splits else ():
         words = {str(row.get(name, "")).lower() for row in table.all_others}
         if len(words) > 1 and words <= {*USUAL_SPLITS, *SPLIT_ALIASES}:
-            said = f"note: all rows are used, whatever column {name} says; to divide them, call it split"
+            said = f"note: column {name} seems to name phases, but all rows are used; rename it to split to use it"
             table.unused_splits.append(said)
     # Check that the table has columns and rows to use.
     here, plain = ", ".join(sorted(columns)) or "no rows", table.inputs == ONE_INPUT

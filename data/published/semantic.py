@@ -321,7 +321,7 @@ def _base_names(paths: Paths) -> list[str]:
 
 
 def _name_parts(names: list[str]) -> list[str]:
-    """Return the names of files without their extension and without the longest text that several all end with."""
+    """Return the names of files without their extension and without the longest text that all of several end with."""
     stems = [os.path.splitext(name)[0] for name in names]
     first = stems[0]
     end = next((n for n in range(len(first)) if any(stem[-n - 1 :] != first[-n - 1 :] for stem in stems)), len(first))

@@ -250,7 +250,7 @@ def test_words_and_gaps_in_a_column_split_are_noted(tmp_path):
 def test_another_name_of_split_and_shared_rows_are_noted(tmp_path):
     """The test was trained on, without a word."""
     table = table_of(tmp_path, "c,training", "d,test", header="a,label,set")
-    said = "note: all rows are used, whatever column set says; to divide them, call it split"
+    said = "note: column set seems to name phases, but all rows are used; rename it to split to use it"
     assert said in in_training(table).notes
     assert said not in in_training(table_of(tmp_path, "c,train", "d,old", header="a,label,set")).notes
     table.write_text("a,label,split\n0.png,c,train\n1.png,d,train\n1.png,d,test\n0.png,c,train\n")

@@ -102,6 +102,6 @@ time.sleep(0.1)  # then it ends at any moment of a save
 
 
 def test_python_may_end_while_keys_are_saved(cache, tmp_path):
-    """The check of a million files saved its keys with np.unique, which aborted processes that ended meanwhile."""
+    """np.unique in a background thread aborted processes that ended while it ran."""
     command = [sys.executable, "-c", ENDING, str(ROOT)]
     assert [subprocess.run(command, cwd=tmp_path).returncode for _ in range(8)] == [0] * 8

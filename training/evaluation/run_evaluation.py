@@ -94,7 +94,7 @@ class RunEvaluation:
         return sum(not (folder / f"{best_prefix(name)}_state.pt").is_file() for name in self.history.better)
 
     def set_aside_bests(self, folder: Path) -> list[str]:
-        """Rename the files of the best epochs, because a run that starts from weights measures anew; return a note."""
+        """Rename the files of the best epochs, because a run from weights has no earlier values; return a note."""
         bests = [path for path in folder.glob("best_*") if path.suffix not in (".superseded", ".tmp")]
         for path in bests if self.names else ():
             os.replace(path, path.with_name(f"{path.name}.superseded"))
